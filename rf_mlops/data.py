@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SOURCES', 'snake', 'SklearnSource', 'existing', 'CsvSource', 'ParquetSource', 'read', 'value_keys', 'Fingerprint',
-           'fingerprint', 'snapshot', 'row_keys', 'is_test']
+           'fingerprint', 'snapshot', 'row_keys', 'is_test', 'Ingested', 'ingest']
 
-# %% ../nbs/04_data.ipynb #2bd1b989
+# %% ../nbs/04_data.ipynb #8825b726
 import re
 from dataclasses import asdict, dataclass
 from hashlib import blake2b, sha256
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .settings import Part, UserError, nearest, resolve
+from .schema import CellError, Schema, as_kind, check_frame, explain_cells, learn_schema
+from .settings import Case, Part, Settings, UserError, nearest, resolve, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -194,7 +195,7 @@ def fingerprint(frame: "pd.DataFrame") -> Fingerprint:
         whole.update(digest.encode())
     return Fingerprint(len(frame), whole.hexdigest(), columns)
 
-# %% ../nbs/04_data.ipynb #fed790be
+# %% ../nbs/04_data.ipynb #43e5f020
 def snapshot(
     frame: "pd.DataFrame",
     print_: Fingerprint,
@@ -202,8 +203,6 @@ def snapshot(
 ) -> Path:  # <folder>/<digest>.parquet
     "Keep the rows under their fingerprint; a snapshot that is already there is left alone."
     from io import BytesIO
-
-    from rf_mlops.settings import write_whole
 
     path = folder / f"{print_.digest}.parquet"
     if not path.is_file():
@@ -229,3 +228,37 @@ def is_test(
 ) -> np.ndarray:  # bool, one a row
     "Which rows are test rows."
     return keys.astype(np.float64) / 2.0**64 < share
+
+# %% ../nbs/04_data.ipynb #2c233e94
+@dataclass(frozen=True)
+class Ingested:
+    "The rows of a case, checked."
+
+    frame: Any  # sound rows with the target, in the schema's types
+    schema: Schema
+    fingerprint: Fingerprint  # of all rows as they came
+    rows: int  # rows that came
+    errors: list[CellError]  # what was wrong with those set aside
+
+    @property
+    def bad_rows(self) -> int:
+        "How many rows were set aside."
+        return len({e.row for e in self.errors})
+
+
+def ingest(case: Case, settings: Settings) -> Ingested:
+    "Read, fingerprint, keep and check a case's rows. Raises `UserError` where no row or a whole column is unfit."
+    frame = read(case.data, settings.root, case.target)
+    print_ = fingerprint(frame)
+    snapshot(frame, print_, settings.path("mlruns") / "snapshots")
+    schema = learn_schema(frame, case)
+    errors = check_frame(frame, schema)
+    if any(e.row == 0 for e in errors):
+        raise explain_cells([e for e in errors if e.row == 0], f"cases.{case.name}.data")
+    sound = frame.drop(index=frame.index[sorted({e.row - 1 for e in errors})]).reset_index(
+        drop=True
+    )
+    if not len(sound):
+        raise explain_cells(errors, f"cases.{case.name}.data")
+    sound = sound.assign(**{c.name: as_kind(sound[c.name], c.kind) for c in schema.columns})
+    return Ingested(sound, schema, print_, len(frame), errors)

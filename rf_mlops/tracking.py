@@ -6,12 +6,11 @@
 __all__ = ['store_lock', 'artifacts', 'open_store', 'quieten', 'old_root', 'heal', 'Code', 'git', 'code_of', 'machine', 'Run',
            'flatten', 'start_run']
 
-# %% ../nbs/14_tracking.ipynb #fb2bc95f
+# %% ../nbs/14_tracking.ipynb #af7bf731
 import os
 import platform
 import sqlite3
 import subprocess
-import tempfile
 from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
