@@ -69,7 +69,7 @@ state-check: $(ENV)  ## (CI) refuse an mlruns/ that has become too large to keep
 # uv comes first, in the version and with the hashes of the lock, and then installs everything else.
 $(ENV): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || { \
-		echo "rf_mlops needs Python 3.11, 3.12 or 3.13; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true)."; \
+		echo "rf_mlops needs Python 3.11, 3.12 or 3.13; '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo missing)."; \
 		echo "Name another one, for example: make $(or $(MAKECMDGOALS),env) PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv --clear .venv
 	@sed -n '/^uv==/,/# via/p' requirements.lock > .venv/uv.txt

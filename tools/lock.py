@@ -34,12 +34,18 @@ def check() -> int:
         shutil.copy(LOCK, copy)
         compile_to(copy)
         old, new = (p.read_text().splitlines() for p in (LOCK, copy))
-    diff = list(unified_diff(old, new, "requirements.lock", "what pyproject.toml asks for", n=0, lineterm=""))
+    diff = list(
+        unified_diff(
+            old, new, "requirements.lock", "what pyproject.toml asks for", n=0, lineterm=""
+        )
+    )
     if not diff:
         print("requirements.lock is current.")
         return 0
     print(*diff[:20], sep="\n")
-    print("requirements.lock does not fit pyproject.toml any more. Run `make lock` and commit the result.")
+    print(
+        "requirements.lock does not fit pyproject.toml any more. Run `make lock` and commit the result."
+    )
     return 1
 
 
@@ -47,4 +53,6 @@ if __name__ == "__main__":
     try:
         sys.exit(check() if "--check" in sys.argv[1:] else compile_to(LOCK, *sys.argv[1:]))
     except subprocess.CalledProcessError as error:
-        sys.exit(f"uv could not resolve pyproject.toml (exit code {error.returncode}); its reason is above.")
+        sys.exit(
+            f"uv could not resolve pyproject.toml (exit code {error.returncode}); its reason is above."
+        )

@@ -18,7 +18,11 @@ SCRIPTS = Path(sysconfig.get_path("scripts"))
 def snapshot(root: Path) -> dict[str, bytes]:
     "The notebooks and the modules under `root`: relative path → bytes."
     found = [*(root / "nbs").rglob("*.ipynb"), *(root / "rf_mlops").rglob("*.py")]
-    return {str(p.relative_to(root)): p.read_bytes() for p in found if ".ipynb_checkpoints" not in p.parts}
+    return {
+        str(p.relative_to(root)): p.read_bytes()
+        for p in found
+        if ".ipynb_checkpoints" not in p.parts
+    }
 
 
 def changed_by(command: str, root: Path) -> list[str]:
@@ -45,7 +49,9 @@ def main() -> int:
     for name in dirty:
         print(f"{name} is not clean: it holds metadata or counters that change with every run.")
     if stale or dirty:
-        print("Run `make export` and commit the result. An edit in rf_mlops/ belongs in nbs/ instead.")
+        print(
+            "Run `make export` and commit the result. An edit in rf_mlops/ belongs in nbs/ instead."
+        )
         return 1
     print("The notebooks are clean and rf_mlops/ is what they export.")
     return 0

@@ -9,21 +9,22 @@ from pathlib import Path
 
 from fastcore.nbio import read_nb
 from nbconvert import MarkdownExporter
-from nbdev.frontmatter import FrontmatterProc
 from nbdev.processors import FilterDefaults
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE, README = ROOT / "nbs/index.ipynb", ROOT / "README.md"
 HEAD = "<!-- Made from nbs/index.ipynb by `make readme`. Edit the notebook. -->\n\n"
 CALLOUT = re.compile(r"^::: ?\{\.callout-(\w+)[^}]*\}\n(.*?)\n:::$", re.M | re.S)
+DIRECTIVE = re.compile(r"^#\|.*\n", re.M)
 IMAGE = re.compile(r'(\]\(|src=")(images/)')
 
 
 class Readme(FilterDefaults):
-    "nbdev's filters without the one that turns the title into a web page's front matter."
+    "nbdev's filters without the three meant for a documentation site: front matter, a warning, links into it."
 
     def base_procs(self):
-        return [proc for proc in super().base_procs() if proc is not FrontmatterProc]
+        left_out = {"FrontmatterProc", "insert_warning", "add_links"}
+        return [proc for proc in super().base_procs() if proc.__name__ not in left_out]
 
 
 def callout(match: re.Match) -> str:
@@ -35,11 +36,15 @@ def callout(match: re.Match) -> str:
 def render() -> str:
     "README.md's text. Pictures belong in nbs/images/, shown by Markdown, so that they are files here too."
     nb = read_nb(SOURCE)
+    nb.metadata["language_info"] = {"name": "python"}  # so that code is coloured
     Readme().nb_proc(nb).process()
+    nb.cells = [cell for cell in nb.cells if cell.cell_type != "raw"]
     text, resources = MarkdownExporter().from_notebook_node(nb)
     if resources.get("outputs"):
-        sys.exit("nbs/index.ipynb draws a picture in an output. Save it in nbs/images/ and show it with ![…](images/…).")
-    text = IMAGE.sub(r"\1nbs/\2", CALLOUT.sub(callout, text))
+        sys.exit(
+            "nbs/index.ipynb draws a picture in an output. Save it in nbs/images/ and show it with ![…](images/…)."
+        )
+    text = IMAGE.sub(r"\1nbs/\2", CALLOUT.sub(callout, DIRECTIVE.sub("", text)))
     return HEAD + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
@@ -47,6 +52,8 @@ if __name__ == "__main__":
     if "--check" not in sys.argv[1:]:
         README.write_text(render(), encoding="utf-8")
     elif not README.exists() or README.read_text(encoding="utf-8") != render():
-        sys.exit("README.md is not what nbs/index.ipynb makes. Run `make readme` and commit the result.")
+        sys.exit(
+            "README.md is not what nbs/index.ipynb makes. Run `make readme` and commit the result."
+        )
     else:
         print("README.md is current.")
