@@ -6,7 +6,7 @@
 __all__ = ['FEWEST_COMMON', 'Evidence', 'load_evidence', 'compile_evidence', 'occurrence', 'common_rows', 'Gate', 'data_gate',
            'parity_gate', 'metric_gates', 'champion_gate', 'Judgement', 'judge', 'ledger_path', 'read_ledger',
            'write_ledger', 'champions', 'aliases_now', 'settle', 'adopt', 'champion_version', 'evidence_of',
-           'judge_now', 'register', 'record', 'decide', 'version_to_promote', 'promote', 'rollback']
+           'judge_now', 'register', 'record', 'decide', 'version_to_promote', 'promote', 'rollback', 'model_rows']
 
 # %% ../nbs/16_registry.ipynb #b250930d
 import json
@@ -501,3 +501,35 @@ def rollback(case: str, by: str = "a person", settings: Settings | None = None) 
         write_ledger(settings, {**entry, "reason": f"Rolled back from v{stack[-1]}.", "by": by})
         settle(client, case, settings)
     return stack[-1], stack[-2]
+
+# %% ../nbs/16_registry.ipynb #6c7cde0c
+def model_rows(case: str, settings: Settings) -> list[list[str]]:
+    "A row for each version of a case, newest first: case, version, aliases, model, metric, what was decided, why."
+    client = open_store(settings)
+    aliases = aliases_now(client, case)
+    decided = {
+        e["version"]: e for e in read_ledger(settings, case) if e.get("gates") and e.get("version")
+    }
+    rows = []
+    for version in sorted(
+        client.search_model_versions(f"name = '{case}'"), key=lambda v: -int(v.version)
+    ):
+        number = int(version.version)
+        entry = decided.get(number, {})
+        metric = entry.get("metric")
+        shown = (
+            f"{metric['value']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}]" if metric else "–"
+        )
+        names = ", ".join(a for a, v in aliases.items() if v == number)
+        rows.append(
+            [
+                case,
+                f"v{number}",
+                names,
+                version.tags.get("model_hash", "")[:12],
+                shown,
+                entry.get("event", ""),
+                entry.get("reason", ""),
+            ]
+        )
+    return rows
