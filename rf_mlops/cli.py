@@ -7,7 +7,8 @@ __all__ = ['app', 'Size', 'Seed', 'Sets', 'NoPromote', 'Summary', 'Exit', 'exit_
            'markdown_summary', 'show_version', 'root', 'train_cases', 'report', 'run_command', 'train_command',
            'models_command', 'promote_command', 'rollback_command', 'main']
 
-# %% ../nbs/23_cli.ipynb #92691dff
+# %% ../nbs/23_cli.ipynb #93b98bd5
+import shlex
 import sys
 from enum import IntEnum
 from pathlib import Path
@@ -135,7 +136,7 @@ def root(
 ) -> None:
     pass
 
-# %% ../nbs/23_cli.ipynb #1fbbf77f
+# %% ../nbs/23_cli.ipynb #91d6d84a
 def train_cases(
     names: list[str],
     size: str,
@@ -160,7 +161,7 @@ def train_cases(
             "case": name,
             "size": size,
             "seed": -1 if seed is None else seed,
-            "overrides": mine,
+            "overrides": shlex.join(mine),
             "promote": promote,
         }
         done.append(execute("train", asked, settings, progress=sys.stderr.isatty()))

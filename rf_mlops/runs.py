@@ -8,11 +8,12 @@ __all__ = ['TYPES', 'RECORD', 'run_notebook', 'Parameter', 'parameters_of', 'che
            'environment', 'papermill_run', 'execute', 'blank_run', 'attach', 'asset', 'render', 'readable', 'body_of',
            'write_report', 'past_runs', 'write_index']
 
-# %% ../nbs/17_runs.ipynb #11870706
+# %% ../nbs/17_runs.ipynb #387d7b86
 import ast
 import json
 import os
 import secrets
+import shlex
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -50,8 +51,8 @@ def run_notebook(name: str, settings: Settings) -> Path:
     there = [p.stem for folder in (own, packaged) for p in folder.glob("*.ipynb")]
     raise UserError(f"There is no run notebook '{name}'", str(own), todo=nearest(name, there))
 
-# %% ../nbs/17_runs.ipynb #d0ab49df
-TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list[str]": list[str]}
+# %% ../nbs/17_runs.ipynb #dfced250
+TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def records_of(notebook) -> dict:
             out |= output.get("data", {}).get(RECORD, {})
     return out
 
-# %% ../nbs/17_runs.ipynb #13ee4e7d
+# %% ../nbs/17_runs.ipynb #61df8c65
 @dataclass(frozen=True)
 class Session:
     "A run in progress: its case, the project's settings, and where it is recorded."
@@ -148,12 +149,12 @@ def begin(
     case: str,
     size: str = "small",
     seed: int = -1,  # of the model; -1: as in params.yaml
-    overrides: list[str] | None = None,  # `case.key=value` texts
+    overrides: str = "",  # `case.key=value` texts with spaces between, quoted as in a shell
     notebook: str = "train",
 ) -> Session:
     "Check what is asked for and open an MLflow run. Raises `UserError`."
     settings = load_settings()
-    chosen = load_case(case, size, load_params(settings, sets=tuple(overrides or ())))
+    chosen = load_case(case, size, load_params(settings, sets=tuple(shlex.split(overrides))))
     if seed >= 0:
         chosen = chosen.model_copy(update={"seed": seed})
     run = start_run(case, notebook, settings)
