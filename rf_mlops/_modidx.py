@@ -164,6 +164,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'rf_mlops.runs.environment': ('runs.html#environment', 'rf_mlops/runs.py'),
                                'rf_mlops.runs.execute': ('runs.html#execute', 'rf_mlops/runs.py'),
                                'rf_mlops.runs.execution_error': ('runs.html#execution_error', 'rf_mlops/runs.py'),
+                               'rf_mlops.runs.is_readable': ('runs.html#is_readable', 'rf_mlops/runs.py'),
                                'rf_mlops.runs.judged': ('runs.html#judged', 'rf_mlops/runs.py'),
                                'rf_mlops.runs.keep': ('runs.html#keep', 'rf_mlops/runs.py'),
                                'rf_mlops.runs.papermill_run': ('runs.html#papermill_run', 'rf_mlops/runs.py'),

@@ -166,7 +166,7 @@ def improvement(
 
     return bootstrap(difference, len(truth), how)
 
-# %% ../nbs/13_evaluate.ipynb #a2062b6b
+# %% ../nbs/13_evaluate.ipynb #a2de0f7f
 def metric_table(
     truth: np.ndarray, answers: np.ndarray, test: np.ndarray, task: str, how: Evaluate
 ):
@@ -182,7 +182,7 @@ def metric_table(
             "to": found.high,
             "test rows": metric.function(truth[test], answers[test]),
         }
-    return pd.DataFrame(rows).T.rename_axis("metric")
+    return pd.DataFrame(rows).T
 
 
 def class_table(truth: np.ndarray, answers: np.ndarray, classes: tuple[str, ...]):
@@ -197,7 +197,7 @@ def class_table(truth: np.ndarray, answers: np.ndarray, classes: tuple[str, ...]
         dict(zip(["precision", "recall", "F1", "rows"], parts, strict=True)), index=classes
     )
 
-# %% ../nbs/13_evaluate.ipynb #cc9c7572
+# %% ../nbs/13_evaluate.ipynb #6d63c4b3
 STYLE = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -222,14 +222,14 @@ COLOURS = [
 ]  # told apart by everybody
 
 
-def new_figure(columns: int = 1, height: float = 3.4) -> tuple[Any, Any]:
-    "A figure of `columns` panels in the house style, on no canvas of its own."
+def new_figure(columns: int = 1, rows: int = 1, height: float = 3.4) -> tuple[Any, Any]:
+    "A figure of `rows` × `columns` panels, each `height` inches high, in the house style."
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context({**STYLE, "axes.prop_cycle": mpl.cycler(color=COLOURS)}):
-        figure = Figure(figsize=(3.6 * columns, height), layout="constrained")
-        return figure, figure.subplots(1, columns, squeeze=False)[0]
+        figure = Figure(figsize=(3.6 * columns, height * rows), layout="constrained")
+        return figure, figure.subplots(rows, columns, squeeze=False).ravel()
 
 
 class Drawing:
@@ -324,18 +324,13 @@ def draw_residuals(truth: np.ndarray, answers: np.ndarray) -> Drawing:
     right.set_title("Errors")
     return Drawing(figure, "residuals")
 
-# %% ../nbs/13_evaluate.ipynb #e497244c
+# %% ../nbs/13_evaluate.ipynb #5afb4c50
 def draw_features(frame, names: list[str], by: str | None = None, most: int = 8) -> Drawing:
     "Histograms of the number features (at most `most`), one colour a class."
     from pandas.api.types import is_numeric_dtype
 
     numbers = [n for n in names if is_numeric_dtype(frame[n].dtype)][:most]
-    columns = max(1, min(4, len(numbers)))
-    figure, panels = new_figure(columns, height=2.6)
-    if len(numbers) > columns:
-        figure.clear()
-        figure.set_size_inches(3.6 * columns, 2.4 * -(-len(numbers) // columns))
-        panels = figure.subplots(-(-len(numbers) // columns), columns, squeeze=False).ravel()
+    figure, panels = new_figure(2, rows=max(1, -(-len(numbers) // 2)), height=2.3)
     groups = list(frame.groupby(by, sort=True)) if by else [("", frame)]
     for axes, name in zip(panels, numbers, strict=False):
         edges = np.histogram_bin_edges(frame[name].dropna().astype(float), bins=24)

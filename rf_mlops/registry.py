@@ -131,7 +131,7 @@ def common_rows(one: Evidence, other: Evidence) -> tuple[np.ndarray, np.ndarray]
     both = np.array(found, dtype=np.int64).reshape(-1, 2)
     return both[:, 0], both[:, 1]
 
-# %% ../nbs/16_registry.ipynb #befd08ac
+# %% ../nbs/16_registry.ipynb #c2906da8
 @dataclass(frozen=True)
 class Gate:
     "One condition: what was expected, what was found, whether it held."
@@ -147,7 +147,8 @@ def data_gate(case: Case, it: Evidence) -> Gate:
     share = it.bad_rows / max(it.rows, 1)
     allowed = case.gates.bad_rows
     got = f"{it.bad_rows} of {it.rows} rows"
-    return Gate("data fit the schema", f"at most {allowed:.1%} bad rows", got, share <= allowed)
+    expected = f"at most {allowed:.1%} bad rows" if allowed else "no bad rows"
+    return Gate("data fit the schema", expected, got, share <= allowed)
 
 
 def parity_gate(it: Evidence) -> Gate:
@@ -209,7 +210,7 @@ def champion_gate(case: Case, it: Evidence, champion: Evidence, version: int) ->
         name, expected, f"{found} on {len(mine)} common rows", found.low >= -case.gates.margin
     )
 
-# %% ../nbs/16_registry.ipynb #751959bf
+# %% ../nbs/16_registry.ipynb #a6aad89c
 @dataclass(frozen=True)
 class Judgement:
     "The gates of one model against one champion, and what follows."
@@ -236,7 +237,9 @@ class Judgement:
             }
             for g in self.gates
         ]
-        return pd.DataFrame(rows).style.hide(axis="index")
+        return (
+            pd.DataFrame(rows).style.hide(axis="index").set_properties(**{"white-space": "normal"})
+        )
 
 
 def judge(

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TYPES', 'RECORD', 'run_notebook', 'Parameter', 'parameters_of', 'check_parameters', 'show_record', 'records_of',
            'Session', 'begin', 'provenance_of', 'keep', 'judged', 'conclude', 'skipped_cells', 'execution_error',
-           'environment', 'papermill_run', 'execute', 'blank_run', 'attach', 'asset', 'render', 'readable', 'body_of',
-           'write_report', 'past_runs', 'write_index']
+           'environment', 'papermill_run', 'execute', 'blank_run', 'attach', 'asset', 'render', 'is_readable',
+           'readable', 'body_of', 'write_report', 'past_runs', 'write_index']
 
 # %% ../nbs/17_runs.ipynb #387d7b86
 import ast
@@ -135,7 +135,7 @@ def records_of(notebook) -> dict:
             out |= output.get("data", {}).get(RECORD, {})
     return out
 
-# %% ../nbs/17_runs.ipynb #61df8c65
+# %% ../nbs/17_runs.ipynb #102a2ad2
 @dataclass(frozen=True)
 class Session:
     "A run in progress: its case, the project's settings, and where it is recorded."
@@ -159,7 +159,10 @@ def begin(
         chosen = chosen.model_copy(update={"seed": seed})
     run = start_run(case, notebook, settings)
     run.params({**chosen.model_dump(exclude={"columns", "name"}), "size": size})
-    show_record({"mlflow_run_id": run.id}, f"{chosen.question or chosen.title or case}")
+    parameters = {"case": case, "size": size, "seed": chosen.seed, "overrides": overrides}
+    show_record(
+        {"mlflow_run_id": run.id, "parameters": parameters}, chosen.question or chosen.title or case
+    )
     return Session(chosen, settings, run)
 
 # %% ../nbs/17_runs.ipynb #d1bf1ee5
@@ -370,7 +373,7 @@ def attach(run: dict, folder: Path, settings: Settings) -> None:
     if run["status"] == "failed":
         client.set_terminated(run["mlflow_run_id"], "FAILED")
 
-# %% ../nbs/17_runs.ipynb #81ddfcbc
+# %% ../nbs/17_runs.ipynb #0f415d3a
 def asset(name: str) -> str:
     "A template or style sheet of the package."
     return (resources.files("rf_mlops") / "assets" / name).read_text(encoding="utf-8")
@@ -386,23 +389,22 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(css=asset("style.css"), **values)
 
 
+def is_readable(output: dict) -> bool:
+    "Is this for the reader? Errors, warnings and records are told at the head of the page."
+    return (
+        output["output_type"] != "error"
+        and output.get("name") != "stderr"
+        and RECORD not in output.get("data", {})
+    )
+
+
 def readable(notebook):
-    "A copy without errors, warnings and records: what somebody wants to read."
+    "A copy that shows only what somebody wants to read."
     from copy import deepcopy
 
     copy = deepcopy(notebook)
-    for cell in copy.cells:
-        cell.outputs = (
-            [
-                o
-                for o in cell.get("outputs", [])
-                if o.output_type != "error" and o.get("name") != "stderr"
-            ]
-            if cell.cell_type == "code"
-            else []
-        )
-        if cell.cell_type != "code":
-            del cell["outputs"]
+    for cell in (c for c in copy.cells if c.cell_type == "code"):
+        cell.outputs = [o for o in cell.outputs if is_readable(o)]
     return copy
 
 
