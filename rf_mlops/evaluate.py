@@ -197,8 +197,8 @@ def class_table(truth: np.ndarray, answers: np.ndarray, classes: tuple[str, ...]
         dict(zip(["precision", "recall", "F1", "rows"], parts, strict=True)), index=classes
     )
 
-# %% ../nbs/13_evaluate.ipynb #6d63c4b3
-STYLE = {
+# %% ../nbs/13_evaluate.ipynb #b27ca319
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10,
@@ -225,9 +225,10 @@ COLOURS = [
 def new_figure(columns: int = 1, rows: int = 1, height: float = 3.4) -> tuple[Any, Any]:
     "A figure of `rows` × `columns` panels, each `height` inches high, in the house style."
     import matplotlib as mpl
+    from cycler import cycler
     from matplotlib.figure import Figure
 
-    with mpl.rc_context({**STYLE, "axes.prop_cycle": mpl.cycler(color=COLOURS)}):
+    with mpl.rc_context({**STYLE, "axes.prop_cycle": cycler(color=COLOURS)}):
         figure = Figure(figsize=(3.6 * columns, height * rows), layout="constrained")
         return figure, figure.subplots(rows, columns, squeeze=False).ravel()
 

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['Learner', 'LEARNERS', 'learn_frequency', 'learn_rare', 'learn_steps', 'input_of', 'Prepare']
 
-# %% ../nbs/06_features.ipynb #e7bcadba
+# %% ../nbs/06_features.ipynb #7fb684e2
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -67,7 +68,7 @@ def input_of(name: str, values: np.ndarray) -> dict:
         return {"name": name}
     return {"name": name, "categories": sorted({v for v in values if v is not None})}
 
-# %% ../nbs/06_features.ipynb #5dae4904
+# %% ../nbs/06_features.ipynb #1875c008
 class Prepare(BaseEstimator, TransformerMixin):
     "Typed columns to the model's float32 matrix. `schema` and `steps` as in the case."
 
@@ -80,7 +81,7 @@ class Prepare(BaseEstimator, TransformerMixin):
         usable = {
             n: v for n, v in columns.items() if v.dtype.kind not in "mM"
         }  # moments enter by their parts
-        self.document_ = {
+        self.document_: dict[str, Any] = {
             "version": 1,
             "steps": steps,
             "inputs": [input_of(n, v) for n, v in usable.items()],

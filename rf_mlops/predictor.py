@@ -31,7 +31,7 @@ def open_session(graph: bytes):
             "The model's graph cannot be read", "model.onnx", got=str(error).splitlines()[0]
         ) from None
 
-# %% ../nbs/12_predictor.ipynb #4877cc88
+# %% ../nbs/12_predictor.ipynb #8789f85b
 class Predictor:
     "A bundle that answers. Making one asks its golden rows first and refuses a bundle that answers otherwise."
 
@@ -76,12 +76,12 @@ class Predictor:
     def _check_golden_rows(self) -> None:
         expected = np.array(self.bundle.golden["answers"])
         got = self.answer(self._columns(self.bundle.golden["columns"]))
-        close = (
-            {"rtol": 0, "atol": PROBABILITY_TOLERANCE}
-            if self.schema.classes
-            else {"rtol": VALUE_TOLERANCE, "atol": 1e-9}
+        absolute, relative = (
+            (PROBABILITY_TOLERANCE, 0.0) if self.schema.classes else (1e-9, VALUE_TOLERANCE)
         )
-        if got.shape != expected.shape or not np.allclose(got, expected, **close):
+        if got.shape != expected.shape or not np.allclose(
+            got, expected, rtol=relative, atol=absolute
+        ):
             raise UserError(
                 "The bundle answers its golden rows wrongly",
                 self.bundle.case,

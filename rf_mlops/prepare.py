@@ -54,22 +54,22 @@ def product(
     "Multiply columns: an area out of a length and a width."
     return {into: np.prod([columns[s] for s in sources], axis=0)}
 
-# %% ../nbs/03_prepare.ipynb #02670274
+# %% ../nbs/03_prepare.ipynb #9eb3ff1c
 def local(moments: np.ndarray, zone: str) -> np.ndarray:
     "UTC moments as wall-clock time in `zone`; the offset is looked up once for each hour that occurs."
-    from datetime import UTC, datetime
+    from datetime import UTC, datetime, timedelta
     from zoneinfo import ZoneInfo
 
     hours, which = np.unique(moments.astype("datetime64[h]"), return_inverse=True)
     tz = ZoneInfo(zone)
 
-    def offset(hour: np.datetime64) -> np.timedelta64:
+    def seconds(hour: np.datetime64) -> float:
         if np.isnat(hour):
-            return np.timedelta64("NaT", "s")
-        moment = datetime.fromtimestamp(int(hour.astype("datetime64[s]").astype(int)), UTC)
-        return np.timedelta64(int(moment.astimezone(tz).utcoffset().total_seconds()), "s")  # type: ignore[union-attr]
+            return 0.0  # nothing stays nothing, whatever is added
+        moment = datetime.fromtimestamp(float(hour.astype("datetime64[s]").astype(np.int64)), UTC)
+        return (moment.astimezone(tz).utcoffset() or timedelta()).total_seconds()
 
-    return moments + np.array([offset(h) for h in hours])[which]
+    return moments + np.array([seconds(h) for h in hours]).astype("timedelta64[s]")[which]
 
 
 @operation("date_parts@1")

@@ -164,7 +164,7 @@ def learn_schema(
     codes = tuple(case.codes) if case.codes else tuple(range(len(classes)))
     return Schema(case.name, case.task, case.target, columns, classes, codes)
 
-# %% ../nbs/01_schema.ipynb #5b28d93c
+# %% ../nbs/01_schema.ipynb #e17c500c
 def to_json(schema: Schema) -> dict:
     "The schema as plain JSON types."
     return asdict(schema)
@@ -179,13 +179,12 @@ def from_json(document: dict) -> Schema:
             "version 1",
             str(document.get("version")),
         )
-    pairs = {"categories", "seen"}
-    columns = tuple(
-        Column(**{k: tuple(v) if k in pairs and v is not None else v for k, v in c.items()})
-        for c in document["columns"]
-    )
-    lists = {k: tuple(document[k]) for k in ("classes", "codes")}
-    return Schema(**{**document, **lists, "columns": columns})
+
+    def tuples(values: dict[str, Any]) -> dict[str, Any]:
+        return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+    columns = tuple(Column(**tuples(c)) for c in document["columns"])
+    return Schema(**{**tuples(document), "columns": columns})
 
 # %% ../nbs/01_schema.ipynb #e3f4dc43
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def as_integer(value: Any) -> float:
         raise ValueError("not whole")
     return number
 
-# %% ../nbs/02_tables.ipynb #43599df8
+# %% ../nbs/02_tables.ipynb #3d1bfcc6
 def as_truth(value: Any) -> float:
     "1.0 or 0.0. Raises `ValueError`."
     text = str(value).strip().lower()
@@ -81,8 +81,8 @@ READ = {
     "datetime": as_time,
     "category": as_text,
 }
-NOTHING = {"category": None, "datetime": np.datetime64("NaT", "us")}  # else NaN
-DTYPES = {"category": object, "datetime": "datetime64[us]"}  # else float64
+NOTHING: dict[str, Any] = {"category": None, "datetime": np.datetime64("NaT", "us")}  # else NaN
+DTYPES: dict[str, Any] = {"category": object, "datetime": "datetime64[us]"}  # else float64
 
 # %% ../nbs/02_tables.ipynb #7b71b843
 def typed_column(

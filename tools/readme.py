@@ -16,7 +16,8 @@ SOURCE, README = ROOT / "nbs/index.ipynb", ROOT / "README.md"
 HEAD = "<!-- Made from nbs/index.ipynb by `make readme`. Edit the notebook. -->\n\n"
 CALLOUT = re.compile(r"^::: ?\{\.callout-(\w+)[^}]*\}\n(.*?)\n:::$", re.M | re.S)
 DIRECTIVE = re.compile(r"^#\|.*\n", re.M)
-IMAGE = re.compile(r'(\]\(|src=")(images/)')
+BELOW = re.compile(r'(\]\(|src=")((?:images|cases|runs)/)')  # links are written as seen from nbs/
+ABOVE = re.compile(r"(\]\()\.\./")
 
 
 class Readme(FilterDefaults):
@@ -44,7 +45,8 @@ def render() -> str:
         sys.exit(
             "nbs/index.ipynb draws a picture in an output. Save it in nbs/images/ and show it with ![…](images/…)."
         )
-    text = IMAGE.sub(r"\1nbs/\2", CALLOUT.sub(callout, DIRECTIVE.sub("", text)))
+    text = CALLOUT.sub(callout, DIRECTIVE.sub("", text))
+    text = ABOVE.sub(r"\1", BELOW.sub(r"\1nbs/\2", text))
     return HEAD + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
