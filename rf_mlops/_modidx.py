@@ -159,6 +159,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'rf_mlops.runs.begin': ('runs.html#begin', 'rf_mlops/runs.py'),
                                'rf_mlops.runs.blank_run': ('runs.html#blank_run', 'rf_mlops/runs.py'),
                                'rf_mlops.runs.body_of': ('runs.html#body_of', 'rf_mlops/runs.py'),
+                               'rf_mlops.runs.champion_now': ('runs.html#champion_now', 'rf_mlops/runs.py'),
                                'rf_mlops.runs.check_parameters': ('runs.html#check_parameters', 'rf_mlops/runs.py'),
                                'rf_mlops.runs.conclude': ('runs.html#conclude', 'rf_mlops/runs.py'),
                                'rf_mlops.runs.environment': ('runs.html#environment', 'rf_mlops/runs.py'),

@@ -230,7 +230,7 @@ def train_command(
     "Train, judge and report one case."
     raise typer.Exit(train_cases([case], size, seed, sets, not no_promote, summary))
 
-# %% ../nbs/23_cli.ipynb #dca512d9
+# %% ../nbs/23_cli.ipynb #0e2e20b2
 @app.command("models", epilog="Example:  rf-mlops models iris")
 def models_command(
     case: Annotated[
@@ -264,9 +264,11 @@ def promote_command(
 ) -> None:
     "Make a challenger champion, if it passes the gates against today's champion."
     from rf_mlops.registry import promote
-    from rf_mlops.settings import load_case
+    from rf_mlops.runs import write_index
+    from rf_mlops.settings import load_case, load_settings
 
     found = promote(load_case(case), version)
+    write_index(load_settings())
     print_table(
         ["gate", "expected", "got", ""],
         [[g.name, g.expected, g.got, "passed" if g.passed else "refused"] for g in found.gates],
@@ -279,9 +281,11 @@ def promote_command(
 def rollback_command(case: Annotated[str, typer.Argument(help="A case of params.yaml.")]) -> None:
     "Give a case back to its previous champion."
     from rf_mlops.registry import rollback
-    from rf_mlops.settings import load_case
+    from rf_mlops.runs import write_index
+    from rf_mlops.settings import load_case, load_settings
 
     left, returned = rollback(load_case(case).name)
+    write_index(load_settings())
     print(f"{case}: v{returned} is champion again; v{left} has left.")
 
 # %% ../nbs/23_cli.ipynb #912be746

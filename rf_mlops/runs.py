@@ -6,9 +6,9 @@
 __all__ = ['TYPES', 'RECORD', 'run_notebook', 'Parameter', 'parameters_of', 'check_parameters', 'show_record', 'records_of',
            'Session', 'begin', 'provenance_of', 'keep', 'judged', 'conclude', 'skipped_cells', 'execution_error',
            'environment', 'papermill_run', 'execute', 'blank_run', 'attach', 'asset', 'render', 'is_readable',
-           'readable', 'body_of', 'write_report', 'past_runs', 'write_index']
+           'readable', 'body_of', 'write_report', 'past_runs', 'champion_now', 'write_index']
 
-# %% ../nbs/17_runs.ipynb #387d7b86
+# %% ../nbs/17_runs.ipynb #1410b480
 import ast
 import json
 import os
@@ -25,6 +25,7 @@ from typing import Any
 from filelock import FileLock
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from .aliases import locate
 from .data import Ingested
 from .registry import Evidence, Judgement, compile_evidence, decide, judge_now
 from rf_mlops.settings import (
@@ -373,7 +374,7 @@ def attach(run: dict, folder: Path, settings: Settings) -> None:
     if run["status"] == "failed":
         client.set_terminated(run["mlflow_run_id"], "FAILED")
 
-# %% ../nbs/17_runs.ipynb #0f415d3a
+# %% ../nbs/17_runs.ipynb #0100ee1c
 def asset(name: str) -> str:
     "A template or style sheet of the package."
     return (resources.files("rf_mlops") / "assets" / name).read_text(encoding="utf-8")
@@ -403,6 +404,14 @@ def readable(notebook):
     from copy import deepcopy
 
     copy = deepcopy(notebook)
+    failed = [
+        i
+        for i, c in enumerate(copy.cells)
+        if any(o["output_type"] == "error" for o in c.get("outputs", []))
+    ]
+    copy.cells = (
+        copy.cells[: failed[0]] if failed else copy.cells
+    )  # the headings of what never ran say nothing
     for cell in (c for c in copy.cells if c.cell_type == "code"):
         cell.outputs = [o for o in cell.outputs if is_readable(o)]
     return copy
@@ -428,7 +437,7 @@ def write_report(folder: Path, notebook, run: dict) -> None:
     page = render("report.html.j2", run=run, body=body_of(notebook), index_url="../../index.html")
     write_whole(folder / "report.html", page)
 
-# %% ../nbs/17_runs.ipynb #133efe3d
+# %% ../nbs/17_runs.ipynb #33378c9e
 def past_runs(settings: Settings) -> list[dict]:
     "All runs that left a report, newest first; folders that are not readable are passed over."
     found = []
@@ -440,13 +449,23 @@ def past_runs(settings: Settings) -> list[dict]:
     return sorted(found, key=lambda r: r["started"], reverse=True)
 
 
+def champion_now(case: str, settings: Settings) -> int | None:
+    "The champion's version, or None where there is none or the store does not answer."
+    try:
+        return locate(case, settings).version
+    except UserError:
+        return None
+
+
 def write_index(settings: Settings) -> Path:
     "Write reports/index.html anew from what lies in reports/."
     folder = settings.path("reports")
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock", timeout=60):
         made = datetime.now(UTC).isoformat(timespec="seconds")
+        runs = past_runs(settings)
+        now = {case: champion_now(case, settings) for case in {r["case"] for r in runs}}
         page = render(
-            "index.html.j2", runs=past_runs(settings), made=made, project=settings.project.name
+            "index.html.j2", runs=runs, champions=now, made=made, project=settings.project.name
         )
         return write_whole(folder / "index.html", page)

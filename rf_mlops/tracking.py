@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from .settings import Settings, UserError, load_settings
 
-# %% ../nbs/14_tracking.ipynb #bad6f710
+# %% ../nbs/14_tracking.ipynb #ff6a41e2
 def store_lock(settings: Settings) -> FileLock:
     "The lock of this project's store: creation, healing and every decision are made while holding it."
     folder = settings.path("mlruns")
@@ -39,6 +39,7 @@ def open_store(settings: Settings | None = None):
     settings = settings or load_settings()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = artifacts(settings).as_uri()
     quieten()
     from mlflow import MlflowClient
