@@ -33,7 +33,7 @@ test: $(ENV)  ## run the tests: SLOW=1 adds the slow ones, COVERAGE=1 measures
 	$(BIN)/python -m pytest $(if $(SLOW),,-m "not slow") $(if $(COVERAGE),--cov --cov-report=term --cov-report=xml)
 
 lab: $(ENV)  ## open JupyterLab in the notebooks
-	$(BIN)/jupyter lab nbs/index.ipynb
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/nbs/index.ipynb
 
 export: $(ENV)  ## after editing nbs/: format the notebooks, write rf_mlops/, clean the notebooks
 	$(BIN)/ruff format nbs
