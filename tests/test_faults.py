@@ -6,6 +6,7 @@ where the notebook, its kernel, the report or the console script is the point, t
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import SCRIPT, edit_case, make_project, run_script
 
@@ -89,10 +91,11 @@ def move_by_hand(alias: str, version: int) -> None:
 
 # --- each gate ---------------------------------------------------------------------------------------
 
-FORGETFUL = '''
+FORGETFUL = """
 "A forest that sharpens its answers, and a converter that knows nothing of it."
 from skl2onnx import update_registered_converter
-from skl2onnx.common._registration import get_converter, get_shape_calculator
+from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
+from skl2onnx.operator_converters.random_forest import convert_sklearn_random_forest_classifier
 from sklearn.ensemble import RandomForestClassifier
 
 
@@ -102,13 +105,20 @@ class Sharpened(RandomForestClassifier):
         return squared / squared.sum(axis=1, keepdims=True)
 
 
-forest = "SklearnRandomForestClassifier"
 update_registered_converter(
-    Sharpened, "Sharpened", get_shape_calculator(forest), get_converter(forest),
-    options={"zipmap": [True, False, "columns"], "raw_scores": [True, False],
-             "decision_path": [True, False], "decision_leaf": [True, False], "nocl": [True, False]},
+    Sharpened,
+    "Sharpened",
+    calculate_linear_classifier_output_shapes,
+    convert_sklearn_random_forest_classifier,
+    options={
+        "zipmap": [True, False, "columns"],
+        "raw_scores": [True, False],
+        "decision_path": [True, False],
+        "decision_leaf": [True, False],
+        "nocl": [True, False],
+    },
 )
-'''
+"""
 
 
 def bad_rows(project: Path) -> None:
@@ -263,19 +273,17 @@ def test_the_same_model_changes_nothing(project):
     assert aliases() == {"champion": 1}
 
 
-def changed(lines: list[str], at: int) -> list[str]:
-    entry = json.loads(lines[at]) | {"reason": "It was the best."}
-    return [*lines[:at], json.dumps(entry), *lines[at + 1 :][: len(lines) - 1 - at % len(lines)]]
-
-
 TAMPERINGS = {
     "first line changed": lambda x: [x[0].replace("promoted", "refused", 1), *x[1:]],
-    "middle line changed": lambda x: [*x[:2], x[2].replace('"seed', '"Seed'), *x[3:]],
+    "middle line changed": lambda x: [*x[:2], x[2].replace("passed", "Passed", 1), *x[3:]],
     "first line removed": lambda x: x[1:],
     "middle line removed": lambda x: [*x[:2], *x[3:]],
     "two lines swapped": lambda x: [x[0], x[2], x[1], *x[3:]],
     "a line repeated": lambda x: [*x, x[-1]],
-    "a line forged": lambda x: [*x, json.dumps({"case": "iris", "event": "promoted", "version": 1})],
+    "a line forged": lambda x: [
+        *x,
+        json.dumps({"case": "iris", "event": "promoted", "version": 1}),
+    ],
     "half a line": lambda x: [*x[:-1], x[-1][: len(x[-1]) // 2]],
     "last line changed": lambda x: [*x[:-1], x[-1].replace('"refused"', '"promoted"', 1)],
     "last line removed": lambda x: x[:-1],
@@ -291,7 +299,8 @@ def test_a_changed_ledger_is_noticed_and_nothing_is_decided(trained_copy, name):
     lines = path.read_text().splitlines()
     assert len(lines) == 4
     before = aliases()
-    tampered = TAMPERINGS[name]([line.replace('"reason', '"seed": 0, "reason') for line in lines])
+    tampered = TAMPERINGS[name](lines)
+    assert tampered != lines
     path.write_text("\n".join(tampered) + "\n")
     with pytest.raises(UserError, match="ledger was changed"):
         registry.rollback("iris")
@@ -379,7 +388,7 @@ def test_a_judgement_of_yesterday_promotes_nobody(project):
 
 
 @pytest.mark.parametrize(
-    "seeds", [pytest.param((3, 7), id="two seeds"), pytest.param((3, 3), id="one seed")]
+    "seeds", [(3, 7), pytest.param((3, 3), marks=pytest.mark.slow)], ids=["two seeds", "one seed"]
 )
 def test_two_trainings_at_once_into_an_empty_folder(project, seeds):
     sets = [word for text in QUICK for word in ("--set", text)]
@@ -425,7 +434,7 @@ def at_home(folder: Path, monkeypatch) -> None:
     monkeypatch.chdir(folder)
 
 
-@pytest.mark.parametrize("name", ["moved", "with spaces, ünd Üml", "日本語", "100% #1?"])
+@pytest.mark.parametrize("name", ["moved", "with spaces, ünd Üml", "日本語", "100%25 off", "a#b"])
 def test_a_moved_project_goes_on(trained_copy, tmp_path, monkeypatch, name):
     assert train_here(*QUICK, seed=5).verdict == "promoted"  # every address is of this folder now
     answers = load("iris").predict_proba([[5.1, 3.5, 1.4, 0.2]])
@@ -490,10 +499,10 @@ BROKEN = {  # cells after the parameters, seconds a cell may take, what the read
         False,
     ),
     "killed": ([BEGIN, "import os\nos.kill(os.getpid(), 9)"], 120, "The kernel died", True),
-    "too long": (["while True: pass"], 2, "timed out|took longer|time", False),
+    "too long": (["while True: pass"], 2, "2 (s|seconds)", False),
     "sys.exit(0)": ([BEGIN, "import sys\nsys.exit(0)", "1 + 1"], 120, "ended early", True),
-    "sys.exit(1)": (["import sys\nsys.exit(1)"], 120, "ended early|exit", False),
-    "exit()": (["exit()", "1 + 1"], 120, "ended early|kernel died", False),
+    "sys.exit(1)": (["import sys\nsys.exit(1)"], 120, "^The run ended early", False),
+    "exit()": (["exit()", "1 + 1"], 120, "ended early|kernel died|no verdict", False),
     "a skipped cell": ([BEGIN, ("1 + 1", "skip-execution"), "2 + 2"], 120, "never ran", True),
     "no verdict": ([BEGIN], 120, "no verdict", True),
 }
@@ -516,11 +525,11 @@ def write_notebook(project: Path, name: str, cells: list) -> None:
 def test_a_failed_run_leaves_its_report_and_moves_nothing(trained_copy, name):
     cells, timeout, told, begun = BROKEN[name]
     write_notebook(trained_copy, "broken", cells)
-    before = ledger()
+    before, at_the_root = ledger(), {p.name for p in trained_copy.iterdir()}
     run = runs.execute("broken", {"case": "iris"}, timeout=timeout)
     assert (run["verdict"], run["status"]) == ("failed", "failed")
     assert exit_code([run]) is Exit.FAILED == 1
-    assert __import__("re").search(told, run["error"]), run["error"]
+    assert re.search(told, run["error"]), run["error"]
     assert run["reason"]
 
     folder = (trained_copy / "reports" / run["url"]).parent
@@ -532,6 +541,9 @@ def test_a_failed_run_leaves_its_report_and_moves_nothing(trained_copy, name):
     assert index.count("report.html") >= 2 and run["url"] in index
     hidden = [p.name for p in (trained_copy / "reports").rglob(".*") if p.name != ".lock"]
     assert hidden == []
+    assert {p.name for p in trained_copy.iterdir()} == at_the_root, (
+        "nothing left beside the project"
+    )
 
     assert aliases() == {"champion": 1} and ledger() == before and versions() == [1]
     assert bool(run["mlflow_run_id"]) == begun
@@ -619,7 +631,7 @@ def test_equally_good_forests_are_not_refused(project, tmp_path):
 
 # --- fairness ----------------------------------------------------------------------------------------
 
-SPY = '''
+SPY = """
 "A classifier that answers only whether it was fitted on a row."
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -637,7 +649,7 @@ class Spy(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X):
         known = np.array([row.tobytes() in self.rows_ for row in np.asarray(X)], dtype=float)
         return np.column_stack([1 - known, known, np.zeros(len(known))])
-'''
+"""
 
 
 def test_models_are_compared_on_rows_that_neither_was_fitted_on(project, monkeypatch):
@@ -688,9 +700,6 @@ def test_rows_of_another_delivery_are_compared_by_what_they_are(project):
     frame = ingest(case, settings).frame
     shuffled = frame.sample(frac=0.8, random_state=3)
     new = frame.iloc[:10].assign(sepal_length=lambda rows: rows.sepal_length + 0.05)
-    new.loc[:, frame.columns != "species"] += 0.001
-    import pandas as pd
-
     later = pd.concat([shuffled, new]).reset_index(drop=True)
     frame.to_csv(project / "old.csv", index=False)
     later.to_csv(project / "new.csv", index=False)
