@@ -136,8 +136,12 @@ def trained(tmp_path_factory) -> Path:
 @pytest.fixture
 def trained_copy(trained, tmp_path, monkeypatch) -> Path:
     "A copy of the trained project to do as one likes with; the current folder, named by RF_MLOPS_PROJECT."
+    from rf_mlops.settings import load_settings
+    from rf_mlops.tracking import open_store
+
     folder = tmp_path / "trained"
     shutil.copytree(trained, folder)
+    open_store(load_settings(folder))  # its records point into the copy from now on
     monkeypatch.setenv("RF_MLOPS_PROJECT", str(folder))
     monkeypatch.chdir(folder)
     return folder
