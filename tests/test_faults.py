@@ -434,7 +434,7 @@ def at_home(folder: Path, monkeypatch) -> None:
     monkeypatch.chdir(folder)
 
 
-@pytest.mark.parametrize("name", ["moved", "with spaces, ünd Üml", "日本語", "100%25 off", "a#b"])
+@pytest.mark.parametrize("name", ["moved", "with spaces, ünd Üml", "日本語", "100% a#b"])
 def test_a_moved_project_goes_on(trained_copy, tmp_path, monkeypatch, name):
     assert train_here(*QUICK, seed=5).verdict == "promoted"  # every address is of this folder now
     answers = load("iris").predict_proba([[5.1, 3.5, 1.4, 0.2]])
