@@ -81,7 +81,7 @@ for name in ("mlflow", "sklearn", "pandas"):
     sys.modules[name] = None
 from rf_mlops import load
 model = load(sys.argv[1])
-print(json.dumps([model.version, model.predict_proba([[5.1, 3.5, 1.4, 0.2]]).tolist()]))
+print(json.dumps([model.version, model.predict_proba([[6.0, 2.7, 5.1, 1.6]]).tolist()]))
 """
 
 
