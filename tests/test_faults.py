@@ -170,7 +170,8 @@ def test_each_gate_refuses(trained_copy, gate, change, sets):
 
 
 def test_the_command_says_refused_with_exit_code_3(trained_copy):
-    found = run_script("train", "iris", "--set", "iris.gates.minimum.accuracy=0.99", "--seed", "5")
+    sets = (*QUICK, "iris.gates.minimum.accuracy=0.99")
+    found = run_script("train", "iris", *(word for text in sets for word in ("--set", text)))
     assert found.returncode == Exit.REFUSED == 3
     assert "refused" in found.stdout and "accuracy high enough" in found.stdout
     assert aliases() == {"champion": 1, "challenger": 2}
@@ -217,6 +218,7 @@ def test_a_model_that_passes_can_wait(trained_copy, how):
     assert load("iris@previous").version == 1
 
 
+@pytest.mark.slow
 def test_the_commands_promote_and_roll_back(trained_copy):
     trained = run_script("train", "iris", "--no-promote", "--seed", "5")
     assert trained.returncode == 0 and "waiting" in trained.stdout
@@ -454,6 +456,7 @@ def test_a_moved_project_goes_on(trained_copy, tmp_path, monkeypatch, name):
     assert not any("/trained/" in address for address in addresses)
 
 
+@pytest.mark.slow
 def test_the_run_notebook_works_in_a_moved_folder(trained_copy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     moved = tmp_path / "wo anders, größer"
@@ -554,6 +557,7 @@ def test_a_failed_run_leaves_its_report_and_moves_nothing(trained_copy, name):
         assert {"notebook.ipynb", "report.html"} <= kept
 
 
+@pytest.mark.slow
 def test_a_failed_training_is_told_without_a_traceback(project):
     found = run_script("train", "iris", "--set", "iris.model.params.max_depth=deep")
     assert found.returncode in (Exit.FAILED, Exit.WRONG_INPUT)
