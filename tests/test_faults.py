@@ -8,7 +8,9 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -575,6 +577,39 @@ def test_wrong_parameters_start_no_kernel(project):
     with pytest.raises(UserError, match="did you mean 'train'"):
         runs.execute("trian", {})
     assert not (project / "reports").exists() and not (project / "mlruns").exists()
+
+
+def test_no_parameter_leads_out_of_the_reports(project):
+    try:
+        run = runs.execute("train", {"case": "../../outside"})
+    except UserError as error:
+        assert "No case" in str(error)
+    else:
+        assert run["verdict"] == "failed" and "No case" in run["error"]
+    assert {path.name for path in project.parent.iterdir()} == {"project"}
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_is_a_failed_one(project):
+    "Ctrl-C in the middle of a training: told in words, nothing half done stays behind."
+    began = project / "mlruns" / "artifacts" / "iris"
+    process = subprocess.Popen(
+        [SCRIPT, "train", "iris"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not list(began.glob("*/artifacts/figures")):  # its first figure is kept
+        assert process.poll() is None, "it ended before it could be interrupted"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Stopped" in told and "Traceback" not in told
+    assert aliases() == {} and ledger() == []
+    assert [p.name for p in (project / "reports").rglob(".*") if p.name != ".lock"] == []
+    client = open_store()
+    (experiment,) = [e.experiment_id for e in client.search_experiments() if e.name == "iris"]
+    (run,) = client.search_runs([experiment])
+    assert run.info.status in ("FAILED", "KILLED")
+    (record,) = runs.past_runs(load_settings())
+    assert record["verdict"] == "failed" and record["mlflow_run_id"] == run.info.run_id
 
 
 # --- twice, and by another seed ----------------------------------------------------------------------
