@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['parse_reference', 'Located', 'ask_sqlite', 'aliases_of', 'locate_embedded', 'ask_server', 'locate_remote', 'locate',
-           'embedded_folder', 'fetch_bundle', 'bundle_folder', 'load']
+           'embedded_folder', 'fetch_bundle', 'bundle_folder', 'open_located', 'load']
 
 # %% ../nbs/15_aliases.ipynb #3dccd88d
 import json
@@ -36,7 +36,7 @@ def parse_reference(reference: str) -> tuple[str, str, int | None]:
     case, alias, version = found.groups()
     return case, alias or ("" if version else "champion"), int(version) if version else None
 
-# %% ../nbs/15_aliases.ipynb #f28390fd
+# %% ../nbs/15_aliases.ipynb #d3566052
 @dataclass(frozen=True)
 class Located:
     "A registered version: which, from which run, and where its bundle is."
@@ -45,6 +45,7 @@ class Located:
     version: int
     run_id: str
     source: str  # the bundle's address as MLflow stores it
+    model_hash: str = ""  # as it was registered; empty for versions from elsewhere
 
 
 def ask_sqlite(database: Path, question: str, values: tuple) -> list[tuple]:
@@ -71,15 +72,22 @@ def aliases_of(case: str, database: Path) -> dict[str, int]:
     )
     return {alias: int(version) for alias, version in rows}
 
-# %% ../nbs/15_aliases.ipynb #64a2c3ae
-_VERSION = "SELECT run_id, COALESCE(storage_location, source) FROM model_versions WHERE name = ? AND version = ?"
+# %% ../nbs/15_aliases.ipynb #bfe436c7
+_VERSION = """
+    SELECT run_id, COALESCE(storage_location, source),
+           (SELECT value FROM model_version_tags t WHERE t.name = v.name AND t.version = v.version AND t.key = 'model_hash')
+    FROM model_versions v WHERE name = ? AND version = ?"""
 
 
 def locate_embedded(case: str, alias: str, version: int | None, database: Path) -> Located | None:
     "Find a version in the embedded store, or None."
     number = version if version is not None else aliases_of(case, database).get(alias)
     rows = ask_sqlite(database, _VERSION, (case, number))
-    return Located(case, int(number or 0), rows[0][0] or "", rows[0][1]) if rows else None
+    return (
+        Located(case, int(number or 0), rows[0][0] or "", rows[0][1], rows[0][2] or "")
+        if rows
+        else None
+    )
 
 
 def ask_server(uri: str, path: str, **query: str) -> bytes:
@@ -99,7 +107,7 @@ def ask_server(uri: str, path: str, **query: str) -> bytes:
     with urlopen(Request(url, headers=headers), timeout=20) as answer:  # noqa: S310  scheme checked above
         return answer.read()
 
-# %% ../nbs/15_aliases.ipynb #24a97e4a
+# %% ../nbs/15_aliases.ipynb #27645d9e
 def locate_remote(case: str, alias: str, version: int | None, uri: str) -> Located | None:
     "Find a version on an MLflow server, or None. Raises `UserError` where it cannot be reached."
     try:
@@ -114,13 +122,26 @@ def locate_remote(case: str, alias: str, version: int | None, uri: str) -> Locat
     except (URLError, TimeoutError) as error:
         raise UserError("The MLflow server is out of reach", uri, got=str(error)) from None
     found = json.loads(answer)["model_version"]
-    return Located(case, int(found["version"]), found.get("run_id", ""), found["source"])
+    tags = {t["key"]: t["value"] for t in found.get("tags", [])}
+    return Located(
+        case,
+        int(found["version"]),
+        found.get("run_id", ""),
+        found["source"],
+        tags.get("model_hash", ""),
+    )
 
 
 def locate(reference: str, settings: Settings | None = None) -> Located:
     "Find a version. Raises `UserError` naming what there is instead."
     settings = settings or load_settings()
     case, alias, version = parse_reference(reference)
+    if not settings.tracking_uri.startswith(("sqlite:///", "http://", "https://")):
+        raise UserError(
+            "Models cannot be loaded from this tracking store",
+            settings.tracking_uri,
+            "the embedded store, or an MLflow server's URL",
+        )
     if settings.tracking_uri.startswith("sqlite:///"):
         database = Path(settings.tracking_uri.removeprefix("sqlite:///"))
         found = locate_embedded(case, alias, version, database)
@@ -176,12 +197,26 @@ def bundle_folder(found: Located, settings: Settings) -> Path:
     embedded = settings.tracking_uri.startswith("sqlite:///")
     return embedded_folder(found.source, settings) if embedded else fetch_bundle(found, settings)
 
-# %% ../nbs/15_aliases.ipynb #ae429d51
+# %% ../nbs/15_aliases.ipynb #194ddc2d
+def open_located(found: Located, settings: Settings) -> Predictor:
+    "The predictor of a version. Raises `UserError` where its folder holds another model than was registered."
+    predictor = open_bundle(bundle_folder(found, settings), found.version)
+    if found.model_hash and predictor.bundle.model_hash != found.model_hash:
+        expected, got = found.model_hash[:12], predictor.bundle.model_hash[:12]
+        raise UserError(
+            f"{found.case} v{found.version} is not the model that was registered",
+            found.source,
+            expected,
+            got,
+            "roll back, or train again",
+        )
+    return predictor
+
+
 def load(
     reference: str = "",  # `iris`, `iris@previous`, `iris/3`; the default case's champion if empty
     settings: Settings | None = None,  # the project's, found from the current folder if None
 ) -> Predictor:
     "The predictor of a registered model. Raises `UserError` where there is none, or its bundle was changed."
     settings = settings or load_settings()
-    found = locate(reference or settings.project.default_case, settings)
-    return open_bundle(bundle_folder(found, settings), found.version)
+    return open_located(locate(reference or settings.project.default_case, settings), settings)

@@ -7,7 +7,7 @@ __all__ = ['FORMAT', 'ANSWERING', 'OPSET', 'GOLDEN_ROWS', 'MLMODEL', 'PROBABILIT
            'model_hash', 'as_json', 'compile_graph', 'golden_rows', 'build', 'Bundle', 'read_manifest', 'read_files',
            'load_bundle', 'Parity', 'parity']
 
-# %% ../nbs/11_bundle.ipynb #e4341629
+# %% ../nbs/11_bundle.ipynb #66ad14d1
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .schema import Schema, from_json, to_json
+from .schema import Schema, from_json, is_nothing, plain, to_json
 from .settings import UserError, write_whole
 
 if TYPE_CHECKING:
@@ -72,18 +72,17 @@ def compile_graph(training: "Training") -> bytes:
         ) from None
     return graph.SerializeToString(deterministic=True)
 
-# %% ../nbs/11_bundle.ipynb #0a905acc
+# %% ../nbs/11_bundle.ipynb #c6a27cc5
 GOLDEN_ROWS = 12
 
 
 def golden_rows(training: "Training", frame) -> dict:
     "Rows spread over the data, as raw columns, with the fitted pipeline's answers."
-    from rf_mlops.schema import plain
     from rf_mlops.train import answers
 
     names = training.schema.names
     some = frame[names].iloc[np.unique(np.linspace(0, len(frame) - 1, GOLDEN_ROWS).astype(int))]
-    cells = {n: [None if v != v or v is None else plain(v) for v in some[n]] for n in names}
+    cells = {n: [None if is_nothing(v) else plain(v) for v in some[n]] for n in names}
     return {"columns": cells, "answers": answers(training.pipeline, training.schema, some).tolist()}
 
 # %% ../nbs/11_bundle.ipynb #fbb23315
@@ -120,7 +119,7 @@ def build(
         write_whole(folder / name, content)
     return load_bundle(folder)
 
-# %% ../nbs/11_bundle.ipynb #1f2121ca
+# %% ../nbs/11_bundle.ipynb #f1447745
 @dataclass(frozen=True)
 class Bundle:
     "A verified bundle in memory."
@@ -144,6 +143,15 @@ def read_manifest(folder: Path) -> dict:
         raise UserError(
             "This is not a bundle", str(folder), "a readable manifest.json", str(error)
         ) from None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise UserError("This is not a bundle", str(path), "a manifest that lists files")
+    if not set(ANSWERING) <= set(manifest["files"]):
+        raise UserError(
+            "This is not a whole bundle",
+            str(path),
+            ", ".join(ANSWERING),
+            ", ".join(manifest["files"]),
+        )
     if manifest.get("format") != FORMAT:
         raise UserError(
             "The bundle is from another release",
@@ -196,7 +204,7 @@ def load_bundle(folder: Path) -> Bundle:
         bundle_hash=digest((folder / "manifest.json").read_bytes()),
     )
 
-# %% ../nbs/11_bundle.ipynb #598eecf8
+# %% ../nbs/11_bundle.ipynb #046e915b
 PROBABILITY_TOLERANCE = 1e-6  # absolute
 VALUE_TOLERANCE = 1e-4  # relative
 
@@ -219,14 +227,22 @@ class Parity:
 def parity(
     original: np.ndarray,  # rows × classes, or rows
     compiled: np.ndarray,  # the same shape
+    tolerance: float | None = None,  # the task's default if None
 ) -> Parity:
-    "Compare a pipeline's answers with those of its bundle."
+    "Compare a pipeline's answers with those of its bundle; a tie within the tolerance has no one label."
     if original.ndim == 2:
-        labels = int((original.argmax(1) != compiled.argmax(1)).sum())
-        return Parity(
-            len(original), labels, float(np.abs(original - compiled).max()), PROBABILITY_TOLERANCE
+        allowed = tolerance or PROBABILITY_TOLERANCE
+        first, second = (
+            np.sort(original, axis=1)[:, [-1, -2]].T if original.shape[1] > 1 else (1, 0)
         )
-    scale = np.maximum(np.abs(original), 1e-9)
+        other = (original.argmax(1) != compiled.argmax(1)) & (first - second > allowed)
+        return Parity(
+            len(original), int(other.sum()), float(np.abs(original - compiled).max()), allowed
+        )
+    scale = np.maximum(np.abs(original), np.abs(original).mean() + 1e-12)
     return Parity(
-        len(original), 0, float((np.abs(original - compiled) / scale).max()), VALUE_TOLERANCE
+        len(original),
+        0,
+        float((np.abs(original - compiled) / scale).max()),
+        tolerance or VALUE_TOLERANCE,
     )

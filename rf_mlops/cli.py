@@ -136,7 +136,7 @@ def root(
 ) -> None:
     pass
 
-# %% ../nbs/23_cli.ipynb #91d6d84a
+# %% ../nbs/23_cli.ipynb #5d4b2860
 def train_cases(
     names: list[str],
     size: str,
@@ -150,9 +150,14 @@ def train_cases(
 
     settings = load_settings()
     params = load_params(settings, sets=tuple(sets or ()))
-    for name in names or params.names:
-        load_case(name, size, params)  # every mistake is told before the first kernel starts
+    chosen = [load_case(name, size, params) for name in names or params.names]
+    from rf_mlops.evaluate import check_metrics
     from rf_mlops.runs import execute
+    from rf_mlops.train import make_estimator
+
+    for case in chosen:  # every mistake is told before the first kernel starts
+        check_metrics(case)
+        make_estimator(case)
 
     done = []
     for name in names or params.names:
@@ -288,7 +293,7 @@ def rollback_command(case: Annotated[str, typer.Argument(help="A case of params.
     write_index(load_settings())
     print(f"{case}: v{returned} is champion again; v{left} has left.")
 
-# %% ../nbs/23_cli.ipynb #912be746
+# %% ../nbs/23_cli.ipynb #15d5b52a
 def main() -> None:
     "The command line's entry: mistakes are told without a traceback."
     try:
@@ -297,8 +302,16 @@ def main() -> None:
         print("Stopped; nothing was promoted after this moment.", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
+        from filelock import Timeout
+
         from rf_mlops.settings import UserError
 
+        if isinstance(error, Timeout):
+            error = UserError(
+                "Another run holds the store",
+                str(error.lock_file),
+                todo="wait for it to finish, then try again",
+            )
         if not isinstance(error, UserError):
             raise
         print(f"Error: {error}", file=sys.stderr)

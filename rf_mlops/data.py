@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SOURCES', 'snake', 'SklearnSource', 'existing', 'CsvSource', 'ParquetSource', 'read', 'value_keys', 'Fingerprint',
-           'fingerprint', 'snapshot', 'row_keys', 'is_test', 'Ingested', 'ingest']
+           'fingerprint', 'snapshot', 'same_meaning', 'row_keys', 'is_test', 'Ingested', 'ingest']
 
-# %% ../nbs/04_data.ipynb #8825b726
+# %% ../nbs/04_data.ipynb #e9fe6e4e
 import re
 from dataclasses import asdict, dataclass
 from hashlib import blake2b, sha256
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .schema import CellError, Schema, as_kind, check_frame, explain_cells, learn_schema
+from .schema import CellError, Schema, check_frame, explain_cells, learn_schema, text_of
 from .settings import Case, Part, Settings, UserError, nearest, resolve, write_whole
+from .tables import from_frame, typed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +54,7 @@ class SklearnSource:
         )
         return frame
 
-# %% ../nbs/04_data.ipynb #de3d8507
+# %% ../nbs/04_data.ipynb #80815bf3
 def existing(path: str, root: Path, where: str) -> Path:
     "An existing file, relative paths from the project's root. Raises `UserError` with what is there instead."
     file = (root / Path(path).expanduser()).resolve()
@@ -80,7 +81,7 @@ class CsvSource:
 
         file = existing(self.path, self.root, "data.params.path")
         try:
-            return pd.read_csv(file, sep=self.separator)
+            return pd.read_csv(file, sep=self.separator, low_memory=False)
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
             raise UserError(
                 "The CSV file cannot be read", str(file), got=str(error).splitlines()[0]
@@ -106,7 +107,7 @@ class ParquetSource:
                 "The Parquet file cannot be read", str(file), got=str(error).splitlines()[0]
             ) from None
 
-# %% ../nbs/04_data.ipynb #faba47ee
+# %% ../nbs/04_data.ipynb #d42a023b
 SOURCES = {
     "sklearn": "rf_mlops.data:SklearnSource",
     "csv": "rf_mlops.data:CsvSource",
@@ -122,7 +123,7 @@ def read(
     "The rows of a case. Raises `UserError` for an unknown source, wrong parameters or no rows."
     import inspect
 
-    source = resolve(part.type, SOURCES, "data.type")
+    source = resolve(part.type, SOURCES, "data.type", root)
     takes = list(inspect.signature(source).parameters)
     offered = {k: v for k, v in {"root": root, "target": target}.items() if k in takes}
     for key in set(part.params) - set(takes):
@@ -195,7 +196,7 @@ def fingerprint(frame: "pd.DataFrame") -> Fingerprint:
         whole.update(digest.encode())
     return Fingerprint(len(frame), whole.hexdigest(), columns)
 
-# %% ../nbs/04_data.ipynb #43e5f020
+# %% ../nbs/04_data.ipynb #7406994b
 def snapshot(
     frame: "pd.DataFrame",
     print_: Fingerprint,
@@ -207,17 +208,32 @@ def snapshot(
     path = folder / f"{print_.digest}.parquet"
     if not path.is_file():
         buffer = BytesIO()
-        frame.to_parquet(buffer, index=False)
+        mixed = {
+            c: frame[c].map(str, na_action="ignore") for c in frame if frame[c].dtype == object
+        }
+        frame.assign(**mixed).to_parquet(buffer, index=False)
         write_whole(path, buffer.getvalue())
     return path
 
-# %% ../nbs/04_data.ipynb #0ced0c0f
+# %% ../nbs/04_data.ipynb #a0a9193c
+def same_meaning(values: "pd.Series") -> "pd.Series":
+    "A column whose keys depend on its values and not on how they are stored: 1 is 1.0 is True."
+    import pandas as pd
+    from pandas.api import types
+
+    if types.is_bool_dtype(values.dtype) or types.is_numeric_dtype(values.dtype):
+        return pd.Series(values.to_numpy(dtype=np.float64, na_value=np.nan), index=values.index)
+    if types.is_datetime64_any_dtype(values.dtype):
+        return values
+    return values.map(lambda v: float(v) if isinstance(v, bool) else text_of(v), na_action="ignore")
+
+
 def row_keys(
     frame: "pd.DataFrame",
     by: list[str],  # the columns that decide
 ) -> np.ndarray:  # uint64, one a row
-    "A key for each row from the values of `by`, the same wherever and whenever it is computed."
-    matrix = np.column_stack([value_keys(frame[name]) for name in by])
+    "A key for each row from the values of `by`, the same wherever, whenever and from whatever file it is computed."
+    matrix = np.column_stack([value_keys(same_meaning(frame[name])) for name in by])
     digests = b"".join(blake2b(row.tobytes(), digest_size=8).digest() for row in matrix)
     return np.frombuffer(digests, dtype="<u8")
 
@@ -229,7 +245,7 @@ def is_test(
     "Which rows are test rows."
     return keys.astype(np.float64) / 2.0**64 < share
 
-# %% ../nbs/04_data.ipynb #2c233e94
+# %% ../nbs/04_data.ipynb #c1f401f8
 @dataclass(frozen=True)
 class Ingested:
     "The rows of a case, checked."
@@ -248,17 +264,22 @@ class Ingested:
 
 def ingest(case: Case, settings: Settings) -> Ingested:
     "Read, fingerprint, keep and check a case's rows. Raises `UserError` where no row or a whole column is unfit."
-    frame = read(case.data, settings.root, case.target)
+    frame = read(case.data, settings.root, case.target).reset_index(drop=True)
     print_ = fingerprint(frame)
     snapshot(frame, print_, settings.path("mlruns") / "snapshots")
     schema = learn_schema(frame, case)
-    errors = check_frame(frame, schema)
+    columns, unread = typed(from_frame(frame[schema.names]), schema)
+    errors = list({(e.row, e.column): e for e in [*unread, *check_frame(frame, schema)]}.values())
+    errors.sort(key=lambda e: (e.row, e.column))
     if any(e.row == 0 for e in errors):
         raise explain_cells([e for e in errors if e.row == 0], f"cases.{case.name}.data")
-    sound = frame.drop(index=frame.index[sorted({e.row - 1 for e in errors})]).reset_index(
-        drop=True
+    sound = (
+        frame.assign(**columns)
+        .drop(index=sorted({e.row - 1 for e in errors}))
+        .reset_index(drop=True)
     )
     if not len(sound):
         raise explain_cells(errors, f"cases.{case.name}.data")
-    sound = sound.assign(**{c.name: as_kind(sound[c.name], c.kind) for c in schema.columns})
+    if case.task == "regression":
+        sound = sound.assign(**{case.target: sound[case.target].astype(float)})
     return Ingested(sound, schema, print_, len(frame), errors)

@@ -4,20 +4,20 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'STYLE', 'COLOURS', 'Metric', 'confusion', 'balanced_accuracy', 'f1_macro', 'accuracy', 'log_loss',
-           'roc_auc', 'metric_of', 'Interval', 'bootstrap', 'measure', 'improvement', 'metric_table', 'class_table',
-           'new_figure', 'Drawing', 'draw_confusion', 'draw_roc', 'draw_calibration', 'draw_curves', 'draw_residuals',
-           'draw_features']
+           'roc_auc', 'metric_of', 'check_metrics', 'Interval', 'bootstrap', 'measure', 'improvement', 'metric_table',
+           'class_table', 'new_figure', 'Drawing', 'draw_confusion', 'draw_roc', 'draw_calibration', 'draw_curves',
+           'draw_residuals', 'draw_features']
 
-# %% ../nbs/13_evaluate.ipynb #6be04570
+# %% ../nbs/13_evaluate.ipynb #5bc537d9
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .settings import Evaluate, UserError, nearest
+from .settings import Case, Evaluate, UserError, nearest
 
-# %% ../nbs/13_evaluate.ipynb #fec6129c
+# %% ../nbs/13_evaluate.ipynb #6d837154
 @dataclass(frozen=True)
 class Metric:
     "A measure of answers against the truth, and which way is better."
@@ -25,6 +25,7 @@ class Metric:
     name: str
     task: str  # "classification" or "regression"
     higher_is_better: bool
+    bounded: bool  # between 0 and 1 (or below 1, as R²): a margin is absolute, else a share of the champion's value
     function: Callable[[np.ndarray, np.ndarray], float]
 
 
@@ -58,7 +59,7 @@ def f1_macro(truth: np.ndarray, answers: np.ndarray) -> float:
     sizes = counts.sum(0) + counts.sum(1)
     return float((2 * np.diag(counts)[sizes > 0] / sizes[sizes > 0]).mean())
 
-# %% ../nbs/13_evaluate.ipynb #f76ca39e
+# %% ../nbs/13_evaluate.ipynb #bf9fd0af
 def accuracy(truth: np.ndarray, answers: np.ndarray) -> float:
     "The share of rows whose most probable class is the true one."
     return float((answers.argmax(1) == truth).mean())
@@ -84,14 +85,14 @@ def roc_auc(truth: np.ndarray, answers: np.ndarray) -> float:
 
 
 _ALL = [
-    Metric("accuracy", "classification", True, accuracy),
-    Metric("balanced_accuracy", "classification", True, balanced_accuracy),
-    Metric("f1_macro", "classification", True, f1_macro),
-    Metric("roc_auc", "classification", True, roc_auc),
-    Metric("log_loss", "classification", False, log_loss),
-    Metric("r2", "regression", True, _values("r2_score")),
-    Metric("mae", "regression", False, _values("mean_absolute_error")),
-    Metric("rmse", "regression", False, _values("root_mean_squared_error")),
+    Metric("accuracy", "classification", True, True, accuracy),
+    Metric("balanced_accuracy", "classification", True, True, balanced_accuracy),
+    Metric("f1_macro", "classification", True, True, f1_macro),
+    Metric("roc_auc", "classification", True, True, roc_auc),
+    Metric("log_loss", "classification", False, False, log_loss),
+    Metric("r2", "regression", True, True, _values("r2_score")),
+    Metric("mae", "regression", False, False, _values("mean_absolute_error")),
+    Metric("rmse", "regression", False, False, _values("root_mean_squared_error")),
 ]
 METRICS = {m.name: m for m in _ALL}
 
@@ -102,6 +103,22 @@ def metric_of(name: str, task: str, where: str = "metric") -> Metric:
     if name not in valid:
         raise UserError(f"No metric '{name}' for a {task}", where, todo=nearest(name, valid))
     return METRICS[name]
+
+# %% ../nbs/13_evaluate.ipynb #15746365
+def check_metrics(case: Case) -> None:
+    "Check a case's metric and gates before anything is trained. Raises `UserError`."
+    where = f"cases.{case.name}"
+    metric_of(case.metric, case.task, f"{where}.metric")
+    for side, limits in (("minimum", case.gates.minimum), ("maximum", case.gates.maximum)):
+        for name in limits:
+            metric = metric_of(name, case.task, f"{where}.gates.{side}")
+            if metric.higher_is_better != (side == "minimum"):
+                other = "maximum" if side == "minimum" else "minimum"
+                raise UserError(
+                    f"A {side} of {name} would let bad models through",
+                    f"{where}.gates.{side}",
+                    todo=f"write it under {other}",
+                )
 
 # %% ../nbs/13_evaluate.ipynb #0dd89e54
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['FEWEST_COMMON', 'Evidence', 'load_evidence', 'compile_evidence', 'occurrence', 'common_rows', 'Gate', 'data_gate',
-           'parity_gate', 'metric_gates', 'champion_gate', 'Judgement', 'judge', 'ledger_path', 'read_ledger',
-           'write_ledger', 'champions', 'aliases_now', 'settle', 'adopt', 'champion_version', 'evidence_of',
-           'judge_now', 'register', 'record', 'decide', 'version_to_promote', 'promote', 'rollback', 'model_rows']
+           'parity_gate', 'metric_gate', 'number_gate', 'champion_gate', 'Judgement', 'judge', 'ledger_path',
+           'read_ledger', 'write_ledger', 'champions', 'aliases_now', 'settle', 'adopt', 'champion_version',
+           'evidence_of', 'rolled_back', 'judge_now', 'register', 'record', 'decide', 'carry_out', 'version_to_promote',
+           'promote', 'rollback', 'model_rows']
 
-# %% ../nbs/16_registry.ipynb #b250930d
+# %% ../nbs/16_registry.ipynb #95ada7f6
 import json
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -18,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .aliases import locate, open_located
 from .bundle import Parity, build, parity
 from .data import Ingested
-from .evaluate import METRICS, Interval, improvement, measure, metric_of
+from .evaluate import Interval, improvement, measure, metric_of
 from .predictor import Predictor
 from .settings import Case, Settings, UserError, load_settings, nearest, write_whole
 from .tables import raw_columns, require
@@ -81,7 +83,7 @@ def load_evidence(folder: Path) -> Evidence:
         honest=answers if classes else answers[:, 0],
     )
 
-# %% ../nbs/16_registry.ipynb #5c3c215b
+# %% ../nbs/16_registry.ipynb #0a8239ba
 def compile_evidence(
     training: "Training",
     taken: Ingested,  # the rows it was trained on
@@ -101,7 +103,7 @@ def compile_evidence(
         keys=training.keys,
         truth=training.truth,
         honest=training.honest,
-        parity=parity(original, compiled),
+        parity=parity(original, compiled, training.case.gates.parity),
         rows=taken.rows,
         bad_rows=taken.bad_rows,
     )
@@ -131,7 +133,7 @@ def common_rows(one: Evidence, other: Evidence) -> tuple[np.ndarray, np.ndarray]
     both = np.array(found, dtype=np.int64).reshape(-1, 2)
     return both[:, 0], both[:, 1]
 
-# %% ../nbs/16_registry.ipynb #c2906da8
+# %% ../nbs/16_registry.ipynb #392c7e90
 @dataclass(frozen=True)
 class Gate:
     "One condition: what was expected, what was found, whether it held."
@@ -158,59 +160,56 @@ def parity_gate(it: Evidence) -> Gate:
     return Gate("compiled as trained", f"same labels, within {p.tolerance:.0e}", got, p.passed)
 
 
-def metric_gates(case: Case, it: Evidence) -> list[Gate]:
-    "Each metric's interval stays on the right side of its limit."
-    gates = []
-    for name, limit in case.gates.minimum.items():
-        found = measure(
-            metric_of(name, case.task, "gates.minimum"), it.truth, it.honest, case.evaluate
+def metric_gate(case: Case, it: Evidence, name: str, limit: float) -> Gate:
+    "A metric's interval stays on the right side of its limit, which side depending on the metric."
+    metric = metric_of(name, case.task, "gates")
+    found = measure(metric, it.truth, it.honest, case.evaluate)
+    if metric.higher_is_better:
+        return Gate(
+            f"{name} high enough", f"lower end at least {limit:g}", str(found), found.low >= limit
         )
-        gates.append(
-            Gate(
-                f"{name} high enough",
-                f"lower end at least {limit:g}",
-                str(found),
-                found.low >= limit,
-            )
-        )
-    for name, limit in case.gates.maximum.items():
-        found = measure(
-            metric_of(name, case.task, "gates.maximum"), it.truth, it.honest, case.evaluate
-        )
-        gates.append(
-            Gate(
-                f"{name} low enough",
-                f"upper end at most {limit:g}",
-                str(found),
-                found.high <= limit,
-            )
-        )
-    return gates
+    return Gate(
+        f"{name} low enough", f"upper end at most {limit:g}", str(found), found.high <= limit
+    )
 
-# %% ../nbs/16_registry.ipynb #703389d3
+
+def number_gate(case: Case, metric: Interval) -> Gate:
+    "The case's metric is a number: what cannot be measured cannot be better than anything."
+    sound = bool(np.isfinite([metric.low, metric.value, metric.high]).all())
+    return Gate(f"{case.metric} can be measured", "a number with an interval", str(metric), sound)
+
+# %% ../nbs/16_registry.ipynb #192461a5
 FEWEST_COMMON = 20  # rows below which a comparison says nothing
 
 
 def champion_gate(case: Case, it: Evidence, champion: Evidence, version: int) -> Gate:
     "Not worse than the champion by more than the margin, on rows that neither was fitted on."
-    name = f"not worse than champion v{version}"
-    expected = f"lower end of the {case.metric} difference at least −{case.gates.margin:g}"
+    name, metric = f"not worse than champion v{version}", metric_of(case.metric, case.task)
     mine, theirs = common_rows(it, champion)
-    if it.classes != champion.classes:
+    if not case.gates.compare:
         return Gate(
-            name, expected, f"the champion knew other classes: {', '.join(champion.classes)}", False
+            name,
+            "no comparison (gates.compare is false)",
+            f"{len(mine)} common rows, not compared",
+            True,
         )
-    if len(mine) < FEWEST_COMMON:
-        return Gate(name, expected, f"only {len(mine)} common rows, {FEWEST_COMMON} needed", False)
-    metric = METRICS[case.metric]
-    found = improvement(
-        metric, it.truth[mine], it.honest[mine], champion.honest[theirs], case.evaluate
+    if it.classes != champion.classes or len(mine) < FEWEST_COMMON:
+        known = f"{len(mine)} common rows; the champion knew the classes {', '.join(champion.classes) or '(none)'}"
+        return Gate(
+            name,
+            f"{FEWEST_COMMON} common rows and the same classes; if the question is a new one, set gates.compare: false",
+            known,
+            False,
+        )
+    truth, theirs_honest = it.truth[mine], champion.honest[theirs]
+    allowed = case.gates.margin * (
+        1.0 if metric.bounded else abs(metric.function(truth, theirs_honest))
     )
-    return Gate(
-        name, expected, f"{found} on {len(mine)} common rows", found.low >= -case.gates.margin
-    )
+    found = improvement(metric, truth, it.honest[mine], theirs_honest, case.evaluate)
+    expected = f"lower end of the {case.metric} difference at least −{allowed:.4g}"
+    return Gate(name, expected, f"{found} on {len(mine)} common rows", found.low >= -allowed)
 
-# %% ../nbs/16_registry.ipynb #a6aad89c
+# %% ../nbs/16_registry.ipynb #68c045fa
 @dataclass(frozen=True)
 class Judgement:
     "The gates of one model against one champion, and what follows."
@@ -249,12 +248,14 @@ def judge(
     version: int | None = None,  # the champion's
 ) -> Judgement:
     "Ask every gate. Same evidence, same judgement."
-    gates = [data_gate(case, it), parity_gate(it), *metric_gates(case, it)]
+    metric = measure(metric_of(case.metric, case.task), it.truth, it.honest, case.evaluate)
+    limits = {**case.gates.minimum, **case.gates.maximum}
+    gates = [data_gate(case, it), parity_gate(it), number_gate(case, metric)]
+    gates += [metric_gate(case, it, name, limit) for name, limit in limits.items()]
     same = champion is not None and champion.model_hash == it.model_hash
     if champion is not None and version is not None and not same:
         gates.append(champion_gate(case, it, champion, version))
     failed = [g.name for g in gates if not g.passed]
-    metric = measure(metric_of(case.metric, case.task), it.truth, it.honest, case.evaluate)
     if same:
         verdict, reason = (
             "unchanged",
@@ -266,7 +267,7 @@ def judge(
         verdict, reason = "passed", "All gates passed."
     return Judgement(case.name, verdict, reason, tuple(gates), metric, it.model_hash, version)
 
-# %% ../nbs/16_registry.ipynb #91ea8e7b
+# %% ../nbs/16_registry.ipynb #940c395c
 def ledger_path(settings: Settings) -> Path:
     "Where decisions are kept."
     return settings.path("mlruns") / "ledger.jsonl"
@@ -275,7 +276,7 @@ def ledger_path(settings: Settings) -> Path:
 def read_ledger(settings: Settings, case: str | None = None) -> list[dict]:
     "The decisions, oldest first. Raises `UserError` where a line was changed or removed."
     path = ledger_path(settings)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
     entries, before = [], ""
     for number, line in enumerate(lines, start=1):
         try:
@@ -296,13 +297,13 @@ def write_ledger(settings: Settings, entry: dict[str, Any]) -> None:
     read_ledger(settings)
     path = ledger_path(settings)
     old = path.read_bytes() if path.is_file() else b""
-    last = old.splitlines()[-1] if old else b""
+    last = old.split(b"\n")[-2] if old else b""
     entry = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         **entry,
         "before": sha256(last).hexdigest() if last else "",
     }
-    write_whole(path, old + json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+    write_whole(path, old + json.dumps(entry).encode() + b"\n")
 
 # %% ../nbs/16_registry.ipynb #931c8434
 def champions(entries: list[dict]) -> list[int]:
@@ -315,7 +316,7 @@ def champions(entries: list[dict]) -> list[int]:
             stack.pop()
     return stack
 
-# %% ../nbs/16_registry.ipynb #de769765
+# %% ../nbs/16_registry.ipynb #2183f017
 def aliases_now(client, case: str) -> dict[str, int]:
     "The aliases of a case; none for a case that was never registered."
     from mlflow.exceptions import MlflowException
@@ -330,9 +331,15 @@ def settle(client, case: str, settings: Settings) -> int | None:
     "Make the aliases follow the ledger; return the champion. Call it while holding the store's lock."
     stack = champions(read_ledger(settings, case))
     now = aliases_now(client, case)
-    if not stack and "champion" in now:  # a store that is older than this ledger
-        adopt(settings, case, now["champion"])
-        stack = [now["champion"]]
+    if (
+        "champion" in now
+        and now["champion"] not in stack[-1:]
+        and (settings.tracking.uri or not stack)
+    ):
+        adopt(
+            settings, case, now["champion"]
+        )  # decided elsewhere: a shared store, or one older than this ledger
+        stack = champions(read_ledger(settings, case))
     wanted = dict(zip(("champion", "previous"), stack[::-1], strict=False))
     for alias, version in wanted.items():
         if now.get(alias) != version:
@@ -346,19 +353,20 @@ def settle(client, case: str, settings: Settings) -> int | None:
 
 
 def adopt(settings: Settings, case: str, version: int) -> None:
-    "Begin the ledger with a champion that was there before it."
+    "Take a champion into the ledger that the store had and the ledger did not."
     entry = {"case": case, "event": "promoted", "version": version, "champion_before": None}
     write_ledger(
-        settings, {**entry, "reason": "Was champion when this ledger began.", "by": "the store"}
+        settings, {**entry, "reason": "Decided elsewhere, found in the store.", "by": "the store"}
     )
 
 
 def champion_version(client, case: str, settings: Settings) -> int | None:
-    "Who is champion by the ledger, or by the store where the ledger is empty."
+    "Who is champion: by the ledger; by the store where others share it, or where the ledger is empty."
     stack = champions(read_ledger(settings, case))
-    return stack[-1] if stack else aliases_now(client, case).get("champion")
+    shared = aliases_now(client, case).get("champion")
+    return shared if settings.tracking.uri or not stack else stack[-1]
 
-# %% ../nbs/16_registry.ipynb #33a2fce9
+# %% ../nbs/16_registry.ipynb #80598fd4
 def evidence_of(client, case: str, version: int) -> Evidence:
     "The evidence kept with a registered version."
     import tempfile
@@ -368,15 +376,30 @@ def evidence_of(client, case: str, version: int) -> Evidence:
         return load_evidence(Path(client.download_artifacts(run_id, "evidence", folder)))
 
 
+def rolled_back(entries: list[dict]) -> set[str]:
+    "The hashes of models that were champion and were rolled back."
+    hashes = {e["version"]: e.get("model_hash", "") for e in entries if e["event"] == "promoted"}
+    return {
+        hashes.get(e["champion_before"], "") for e in entries if e["event"] == "rolled back"
+    } - {""}
+
+
 def judge_now(case: Case, it: Evidence, client, settings: Settings) -> Judgement:
-    "Judge against whoever is champion at this moment."
+    "Judge against whoever is champion at this moment. What was rolled back does not return by itself."
     version = champion_version(client, case.name, settings)
     champion = evidence_of(client, case.name, version) if version is not None else None
-    return judge(case, it, champion, version)
+    found = judge(case, it, champion, version)
+    if found.verdict == "passed" and it.model_hash in rolled_back(read_ledger(settings, case.name)):
+        return replace(
+            found,
+            verdict="waiting",
+            reason="All gates passed, but this very model was rolled back: a person may promote it.",
+        )
+    return found
 
 
 def register(client, case: str, run: Run, model_hash: str) -> int:
-    "Register a run's bundle as a new version and call it challenger."
+    "Register a run's bundle as a new version."
     from mlflow.exceptions import MlflowException
 
     try:
@@ -387,10 +410,9 @@ def register(client, case: str, run: Run, model_hash: str) -> int:
     version = client.create_model_version(
         case, run.uri("bundle"), run.id, tags=tags, await_creation_for=0
     ).version
-    client.set_registered_model_alias(case, "challenger", str(version))
     return int(version)
 
-# %% ../nbs/16_registry.ipynb #b1447296
+# %% ../nbs/16_registry.ipynb #c463a57f
 def record(settings: Settings, found: Judgement, event: str, run_id: str, by: str) -> None:
     "Write a judgement into the ledger."
     gates = [asdict(g) for g in found.gates]
@@ -412,32 +434,43 @@ def record(settings: Settings, found: Judgement, event: str, run_id: str, by: st
 
 def decide(
     case: Case,
-    found: Judgement,  # as it was shown
     it: Evidence,
     run: Run,  # holds `bundle` and `evidence`
     promote: str = "auto",  # auto; or ask: a model that passes waits as challenger
     by: str = "training",
     settings: Settings | None = None,
 ) -> Judgement:  # verdict promoted, waiting, refused or unchanged
-    "Carry a judgement out: register, promote, record. The only way for a new model to the champion."
+    "Judge and carry it out: register, promote, record. The only way for a new model to the champion."
     settings = settings or load_settings()
-    with store_lock(settings):
-        if settle(run.client, case.name, settings) != found.champion:
-            found = judge_now(case, it, run.client, settings)
-        if found.verdict in ("passed", "refused"):
-            found = replace(found, version=register(run.client, case.name, run, it.model_hash))
-        if found.verdict == "passed":
-            found = replace(found, verdict="promoted" if promote == "auto" else "waiting")
-            if found.verdict == "waiting":
-                found = replace(
-                    found,
-                    reason=f"All gates passed; `rf-mlops promote {case.name}` makes it champion.",
-                )
-        record(settings, found, found.verdict, run.id, by)
-        settle(run.client, case.name, settings)
+    while True:
+        found = judge_now(case, it, run.client, settings)
+        with store_lock(settings):
+            if settle(run.client, case.name, settings) != found.champion:
+                continue
+            return carry_out(case, found, run, promote, by, settings)
+
+
+def carry_out(
+    case: Case, found: Judgement, run: Run, promote: str, by: str, settings: Settings
+) -> Judgement:
+    "What follows from a judgement; the store's lock is held and the champion is the one that was judged."
+    if found.verdict != "unchanged":
+        found = replace(found, version=register(run.client, case.name, run, found.model_hash))
+    if found.verdict == "passed" and promote == "auto":
+        found = replace(found, verdict="promoted")
+    elif found.verdict == "passed":
+        found = replace(
+            found,
+            verdict="waiting",
+            reason=f"All gates passed; `rf-mlops promote {case.name} {found.version}` makes it champion.",
+        )
+    record(settings, found, found.verdict, run.id, by)
+    if found.verdict == "waiting":
+        run.client.set_registered_model_alias(case.name, "challenger", str(found.version))
+    settle(run.client, case.name, settings)
     return found
 
-# %% ../nbs/16_registry.ipynb #d5554936
+# %% ../nbs/16_registry.ipynb #cc904e4f
 def version_to_promote(client, case: str, version: int | None) -> int:
     "The version asked for, or the challenger. Raises `UserError` where there is none."
     from mlflow.exceptions import MlflowException
@@ -473,14 +506,17 @@ def promote(
     number = version_to_promote(client, case.name, version)
     run_id = client.get_model_version(case.name, str(number)).run_id
     it = evidence_of(client, case.name, number)
-    with store_lock(settings):
-        settle(client, case.name, settings)
+    open_located(locate(f"{case.name}/{number}", settings), settings)  # it must be able to serve
+    while True:
         found = replace(judge_now(case, it, client, settings), version=number)
-        if found.verdict == "passed":
-            found = replace(found, verdict="promoted")
-        record(settings, found, found.verdict, run_id, by)
-        settle(client, case.name, settings)
-    return found
+        with store_lock(settings):
+            if settle(client, case.name, settings) != found.champion:
+                continue
+            if found.verdict in ("passed", "waiting"):
+                found = replace(found, verdict="promoted", reason="All gates passed.")
+            record(settings, found, found.verdict, run_id, by)
+            settle(client, case.name, settings)
+            return found
 
 
 def rollback(case: str, by: str = "a person", settings: Settings | None = None) -> tuple[int, int]:
@@ -488,6 +524,7 @@ def rollback(case: str, by: str = "a person", settings: Settings | None = None) 
     settings = settings or load_settings()
     client = open_store(settings)
     with store_lock(settings):
+        settle(client, case, settings)
         stack = champions(read_ledger(settings, case))
         if len(stack) < 2:
             raise UserError(
@@ -495,6 +532,7 @@ def rollback(case: str, by: str = "a person", settings: Settings | None = None) 
                 "ledger",
                 got=f"{len(stack)} champion(s) so far",
             )
+        open_located(locate(f"{case}/{stack[-2]}", settings), settings)  # it must be able to serve
         entry = {
             "case": case,
             "event": "rolled back",

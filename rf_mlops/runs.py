@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['TYPES', 'RECORD', 'run_notebook', 'Parameter', 'parameters_of', 'check_parameters', 'show_record', 'records_of',
-           'Session', 'begin', 'provenance_of', 'keep', 'judged', 'conclude', 'skipped_cells', 'execution_error',
-           'environment', 'papermill_run', 'execute', 'blank_run', 'attach', 'asset', 'render', 'is_readable',
-           'readable', 'body_of', 'write_report', 'past_runs', 'champion_now', 'write_index']
+           'escape_tables', 'Session', 'begin', 'provenance_of', 'keep', 'judged', 'conclude', 'skipped_cells',
+           'execution_error', 'environment', 'papermill_run', 'execute', 'outcome', 'blank_run', 'attach', 'asset',
+           'render', 'is_readable', 'readable', 'body_of', 'write_report', 'past_runs', 'champion_now', 'write_index']
 
-# %% ../nbs/17_runs.ipynb #1410b480
+# %% ../nbs/17_runs.ipynb #823b144f
 import ast
 import json
 import os
@@ -17,6 +17,7 @@ import shlex
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from html import escape
 from importlib import resources
 from pathlib import Path
 from time import perf_counter
@@ -27,7 +28,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from .aliases import locate
 from .data import Ingested
-from .registry import Evidence, Judgement, compile_evidence, decide, judge_now
+from .evaluate import check_metrics
+from .registry import Evidence, Judgement, compile_evidence, decide, judge_now, read_ledger
 from rf_mlops.settings import (
     Case,
     Settings,
@@ -36,6 +38,7 @@ from rf_mlops.settings import (
     load_params,
     load_settings,
     nearest,
+    without_secrets,
     write_whole,
 )
 from .tracking import Run, code_of, machine, open_store, start_run
@@ -117,7 +120,7 @@ def check_parameters(notebook: Path, given: dict[str, Any]) -> dict[str, Any]:
             ) from None
     return given
 
-# %% ../nbs/17_runs.ipynb #6b5196c4
+# %% ../nbs/17_runs.ipynb #16567127
 RECORD = "application/vnd.rf-mlops.run+json"
 
 
@@ -125,7 +128,7 @@ def show_record(record: dict, text: str) -> None:
     "Display a line of text that carries a record."
     from IPython.display import display
 
-    display({RECORD: record, "text/plain": text, "text/html": f"<p>{text}</p>"}, raw=True)
+    display({RECORD: record, "text/plain": text, "text/html": f"<p>{escape(text)}</p>"}, raw=True)
 
 
 def records_of(notebook) -> dict:
@@ -136,7 +139,14 @@ def records_of(notebook) -> dict:
             out |= output.get("data", {}).get(RECORD, {})
     return out
 
-# %% ../nbs/17_runs.ipynb #102a2ad2
+# %% ../nbs/17_runs.ipynb #595d0132
+def escape_tables() -> None:
+    "Show what stands in the data as text, never as HTML: a cell may hold a script."
+    import pandas as pd
+
+    pd.set_option("styler.format.escape", "html")
+
+
 @dataclass(frozen=True)
 class Session:
     "A run in progress: its case, the project's settings, and where it is recorded."
@@ -156,6 +166,8 @@ def begin(
     "Check what is asked for and open an MLflow run. Raises `UserError`."
     settings = load_settings()
     chosen = load_case(case, size, load_params(settings, sets=tuple(shlex.split(overrides))))
+    check_metrics(chosen)
+    escape_tables()
     if seed >= 0:
         chosen = chosen.model_copy(update={"seed": seed})
     run = start_run(case, notebook, settings)
@@ -166,12 +178,12 @@ def begin(
     )
     return Session(chosen, settings, run)
 
-# %% ../nbs/17_runs.ipynb #d1bf1ee5
+# %% ../nbs/17_runs.ipynb #46a09a85
 def provenance_of(session: Session, taken: Ingested) -> dict:
     "Where a model comes from: data, code, parameters, machine. The same inputs give the same document."
     code = code_of(session.settings.root)
     return {
-        "case": session.case.model_dump(mode="json"),
+        "case": without_secrets(session.case.model_dump(mode="json")),
         "data": taken.fingerprint.to_json(),
         "code": {"commit": code.commit, "dirty": code.dirty, "lock": code.lock},
         "machine": machine(),
@@ -201,27 +213,28 @@ def judged(session: Session, found: Evidence) -> Judgement:
     "Ask every gate, against whoever is champion now."
     return judge_now(session.case, found, session.run.client, session.settings)
 
-# %% ../nbs/17_runs.ipynb #ab7b5cb4
-def conclude(session: Session, found: Judgement, it: Evidence, promote: bool = True) -> Judgement:
-    "Carry the judgement out and record the verdict: the last thing a training notebook does."
+# %% ../nbs/17_runs.ipynb #891a66d7
+def conclude(session: Session, it: Evidence, promote: bool = True) -> Judgement:
+    "Decide, and record the verdict: the last thing a training notebook does."
     how = session.case.promote if promote else "ask"
-    final = decide(session.case, found, it, session.run, how, settings=session.settings)
-    metric = {"name": session.case.metric, **asdict(final.metric)}
-    session.run.metrics({f"{session.case.metric}_{k}": v for k, v in asdict(final.metric).items()})
-    session.run.tags({"verdict": final.verdict, "reason": final.reason})
-    session.run.finish()
+    final = decide(session.case, it, session.run, how, settings=session.settings)
     record = {
         "verdict": final.verdict,
         "reason": final.reason,
         "version": final.version or (final.champion if final.verdict == "unchanged" else None),
         "champion_before": final.champion,
-        "metric": metric,
+        "metric": {"name": session.case.metric, **asdict(final.metric)},
         "gates": [asdict(g) for g in final.gates],
     }
-    show_record(record, f"Verdict: {final.verdict}. {final.reason}")
+    show_record(
+        record, f"Verdict: {final.verdict}. {final.reason}"
+    )  # first of all: what is done is told
+    session.run.metrics({f"{session.case.metric}_{k}": v for k, v in asdict(final.metric).items()})
+    session.run.tags({"verdict": final.verdict, "reason": final.reason})
+    session.run.finish()
     return final
 
-# %% ../nbs/17_runs.ipynb #01e471cb
+# %% ../nbs/17_runs.ipynb #53f45b44
 def skipped_cells(notebook) -> list[int]:
     "Positions (from 1) of code cells that never ran to their end."
     out = []
@@ -232,7 +245,7 @@ def skipped_cells(notebook) -> list[int]:
     return out
 
 
-def execution_error(notebook, raised: Exception | None) -> str:
+def execution_error(notebook, raised: BaseException | None) -> str:
     "Why a run failed, for the reader; empty for one that did not."
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
@@ -245,13 +258,15 @@ def execution_error(notebook, raised: Exception | None) -> str:
     name = type(raised).__name__ if raised else ""
     if name == "DeadKernelError":
         return "The kernel died.\n  expected: every cell to finish\n  to do: look for too little memory, or a crash in a library"
+    if name == "KeyboardInterrupt":
+        return "The run was stopped by hand."
     if raised is not None:
         return f"{name}: {raised}"
     if skipped := skipped_cells(notebook):
         return f"The run ended early: cells {', '.join(map(str, skipped))} never ran.\n  to do: look for sys.exit or exit() in the notebook"
     return ""
 
-# %% ../nbs/17_runs.ipynb #97ffd86e
+# %% ../nbs/17_runs.ipynb #a6998c09
 @contextmanager
 def environment(**values: str):
     "Set environment variables for a kernel about to start, and restore them."
@@ -274,7 +289,7 @@ def papermill_run(
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
 
-    raised: Exception | None = None
+    raised: BaseException | None = None
     # Files instead of ports where the system has them: other users of the machine cannot listen.
     transport = "ipc" if os.name == "posix" else "tcp"
     with environment(RF_MLOPS_PROJECT=str(settings.root), MLFLOW_DISABLE_TELEMETRY="true"):
@@ -291,11 +306,17 @@ def papermill_run(
                 execution_timeout=timeout,
                 config=Config({"KernelManager": {"transport": transport}}),
             )
-        except (PapermillExecutionError, CellTimeoutError, DeadKernelError, RuntimeError) as error:
+        except (
+            PapermillExecutionError,
+            CellTimeoutError,
+            DeadKernelError,
+            RuntimeError,
+            KeyboardInterrupt,
+        ) as error:
             raised = error
     return nbformat.read(out, as_version=4), raised
 
-# %% ../nbs/17_runs.ipynb #7a192511
+# %% ../nbs/17_runs.ipynb #f409ace6
 def execute(
     name: str,  # a notebook of nbs/runs, without its ending
     parameters: dict[str, Any],
@@ -308,6 +329,8 @@ def execute(
     notebook = run_notebook(name, settings)
     check_parameters(notebook, parameters)
     full = {p.name: p.default for p in parameters_of(notebook).values()} | parameters
+    if "case" in full:
+        load_case(full["case"], full.get("size", "small"), load_params(settings))
     started, clock = datetime.now(UTC), perf_counter()
     folder = (
         settings.path("reports")
@@ -331,26 +354,42 @@ def execute(
         "dirty": code.dirty,
         "url": f"{folder.parent.name}/{folder.name}/report.html",
     }
-    if error or "verdict" not in found:
-        run |= {
-            "status": "failed",
-            "verdict": "failed",
-            "error": error or "The notebook reached no verdict.",
-            "reason": error.splitlines()[0] if error else "",
-        }
+    run |= outcome(error, run, settings)
     write_report(beside, executed, run)
     beside.rename(folder)
     attach(run, folder, settings)
     write_index(settings)
+    if isinstance(raised, KeyboardInterrupt):
+        raise raised
     return run
 
-# %% ../nbs/17_runs.ipynb #deeed45c
+
+def outcome(error: str, run: dict, settings: Settings) -> dict[str, Any]:
+    "How a run ended. What the ledger says was decided stands, even if the notebook failed after it."
+    if not error and run.get("verdict"):
+        return {}
+    said = error or "The notebook reached no verdict."
+    run_id = run["mlflow_run_id"]
+    decided = [e for e in read_ledger(settings) if run_id and e.get("run_id") == run_id]
+    if not decided:
+        return {
+            "status": "failed",
+            "verdict": "failed",
+            "error": said,
+            "reason": said.splitlines()[0],
+        }
+    entry = decided[-1]
+    reason = f"{entry['reason']} Afterwards the notebook failed: {said.splitlines()[0]}"
+    known = {k: entry[k] for k in ("version", "champion_before", "gates", "model_hash")}
+    return {**known, "verdict": entry["event"], "error": said, "reason": reason}
+
+# %% ../nbs/17_runs.ipynb #9aa0b84f
 def blank_run(parameters: dict, notebook: str, settings: Settings) -> dict[str, Any]:
     "The record of a run of which nothing is known yet."
     name = str(parameters.get("case", ""))
     case = load_params(settings).tree["cases"].get(name, {})
     nothing = dict.fromkeys(("version", "champion_before", "metric", "data"))
-    empty = dict.fromkeys(("reason", "error", "model_hash", "mlflow_run_id"), "")
+    empty = dict.fromkeys(("verdict", "reason", "error", "model_hash", "mlflow_run_id"), "")
     said = {"case": name, "title": case.get("title") or name, "question": case.get("question", "")}
     return {
         **nothing,
@@ -437,15 +476,17 @@ def write_report(folder: Path, notebook, run: dict) -> None:
     page = render("report.html.j2", run=run, body=body_of(notebook), index_url="../../index.html")
     write_whole(folder / "report.html", page)
 
-# %% ../nbs/17_runs.ipynb #33378c9e
+# %% ../nbs/17_runs.ipynb #a5d5a924
 def past_runs(settings: Settings) -> list[dict]:
     "All runs that left a report, newest first; folders that are not readable are passed over."
     found = []
     for path in settings.path("reports").glob("[!.]*/[!.]*/run.json"):
         try:
-            found.append(json.loads(path.read_text(encoding="utf-8")))
+            run = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             continue
+        if isinstance(run, dict) and {"case", "started", "verdict", "url"} <= set(run):
+            found.append(run)
     return sorted(found, key=lambda r: r["started"], reverse=True)
 
 

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['Columns', 'READ', 'NOTHING', 'DTYPES', 'is_empty', 'as_number', 'as_integer', 'as_truth', 'as_time', 'as_text',
-           'typed_column', 'read_cells', 'missing_mask', 'broken_rules', 'typed', 'require', 'from_records',
+           'typed_column', 'dtype_of', 'read_cells', 'missing_mask', 'broken_rules', 'typed', 'require', 'from_records',
            'from_arrays', 'from_csv', 'from_arrow', 'from_parquet', 'from_frame', 'raw_columns']
 
-# %% ../nbs/02_tables.ipynb #a0a45512
+# %% ../nbs/02_tables.ipynb #6a659284
 from io import BytesIO
 from typing import Any
 
@@ -16,10 +16,19 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from .schema import CellError, Column, Schema, expected_of, explain_cells, shown
+from rf_mlops.schema import (
+    CellError,
+    Column,
+    Schema,
+    expected_of,
+    explain_cells,
+    is_nothing,
+    shown,
+    text_of,
+)
 from .settings import UserError, nearest
 
-# %% ../nbs/02_tables.ipynb #f84b88e9
+# %% ../nbs/02_tables.ipynb #299abac4
 Columns = dict[str, np.ndarray]  # name → one value a row
 _EMPTY = {"", "na", "n/a", "nan", "null", "none"}
 _TRUTH = {"true": 1.0, "1": 1.0, "yes": 1.0, "false": 0.0, "0": 0.0, "no": 0.0}
@@ -27,17 +36,13 @@ _TRUTH = {"true": 1.0, "1": 1.0, "yes": 1.0, "false": 0.0, "0": 0.0, "no": 0.0}
 
 def is_empty(value: Any) -> bool:
     "Is this what people write for nothing?"
-    return (
-        value is None
-        or value != value
-        or (isinstance(value, str) and value.strip().lower() in _EMPTY)
-    )
+    return is_nothing(value) or (isinstance(value, str) and value.strip().lower() in _EMPTY)
 
 
 def as_number(value: Any) -> float:
     "A finite number; a truth value is none. Raises `ValueError`."
-    if isinstance(value, (bool, np.bool_)):
-        raise ValueError("a truth value")
+    if isinstance(value, (bool, np.bool_)) or (isinstance(value, str) and "_" in value):
+        raise ValueError("no number")
     number = float(value)
     if not np.isfinite(number):
         raise ValueError("not finite")
@@ -51,7 +56,7 @@ def as_integer(value: Any) -> float:
         raise ValueError("not whole")
     return number
 
-# %% ../nbs/02_tables.ipynb #3d1bfcc6
+# %% ../nbs/02_tables.ipynb #b406690d
 def as_truth(value: Any) -> float:
     "1.0 or 0.0. Raises `ValueError`."
     text = str(value).strip().lower()
@@ -70,8 +75,10 @@ def as_time(value: Any) -> np.datetime64:
 
 
 def as_text(value: Any) -> str:
-    "A text, without space around it."
-    return str(value).strip()
+    "A text, without space around it. Raises `ValueError` for lists and mappings."
+    if isinstance(value, (list, tuple, dict, np.ndarray)):
+        raise ValueError("not one value")
+    return text_of(value.item() if isinstance(value, np.generic) else value)
 
 
 READ = {
@@ -84,15 +91,17 @@ READ = {
 NOTHING: dict[str, Any] = {"category": None, "datetime": np.datetime64("NaT", "us")}  # else NaN
 DTYPES: dict[str, Any] = {"category": object, "datetime": "datetime64[us]"}  # else float64
 
-# %% ../nbs/02_tables.ipynb #7b71b843
+# %% ../nbs/02_tables.ipynb #bc36215e
 def typed_column(
     values: Any,  # one value a row, of any type
     column: Column,
     schema: Schema,
 ) -> tuple[np.ndarray, list[CellError]]:  # typed values; what did not fit
     "Bring a column into its type and check it against the schema."
-    array = np.asarray(values) if not isinstance(values, np.ndarray) else values
-    if column.kind in ("number", "integer") and array.dtype.kind in "iuf":
+    array = values if isinstance(values, np.ndarray) else np.array(values, dtype=dtype_of(values))
+    if column.kind == "datetime" and array.dtype.kind == "M":
+        out, unread = array.astype("datetime64[us]"), np.zeros(len(array), dtype=bool)
+    elif column.kind in ("number", "integer") and array.dtype.kind in "iuf":
         out = array.astype(np.float64)
         unread = np.isinf(out) | (
             (column.kind == "integer") & (np.floor(out) != out) & ~np.isnan(out)
@@ -105,6 +114,11 @@ def typed_column(
         CellError(int(i) + 1, column.name, expected, shown(values[i])) for i in np.flatnonzero(bad)
     ]
     return out, errors
+
+
+def dtype_of(values: Any) -> type:
+    "float for plain numbers; else object, which leaves every value as it came."
+    return float if all(type(v) in (int, float) for v in values) else object
 
 
 def read_cells(values: Any, column: Column) -> tuple[np.ndarray, np.ndarray]:
@@ -121,7 +135,7 @@ def read_cells(values: Any, column: Column) -> tuple[np.ndarray, np.ndarray]:
             unread[i] = True
     return out, unread
 
-# %% ../nbs/02_tables.ipynb #261c064c
+# %% ../nbs/02_tables.ipynb #892ff12c
 def missing_mask(values: np.ndarray) -> np.ndarray:  # bool, one a row
     "Which values are nothing."
     if values.dtype == object:
@@ -137,7 +151,8 @@ def broken_rules(
     missing = missing_mask(values)
     bad = missing.copy() if not column.missing else np.zeros(len(values), dtype=bool)
     if column.categories is not None:
-        bad |= np.array([v not in column.categories for v in values], dtype=bool) & ~missing
+        allowed = set(column.categories)
+        bad |= np.array([v not in allowed for v in values], dtype=bool) & ~missing
     if values.dtype.kind == "f":
         if column.minimum is not None:
             bad |= values < column.minimum
@@ -145,7 +160,7 @@ def broken_rules(
             bad |= values > column.maximum
     return bad
 
-# %% ../nbs/02_tables.ipynb #7ce0a8a3
+# %% ../nbs/02_tables.ipynb #15cab9a9
 def typed(
     raw: dict[str, Any],  # name → one value a row
     schema: Schema,
@@ -157,7 +172,14 @@ def typed(
         advice = nearest(absent[0], spare) if spare else "see the schema's template"
         expected, got = ", ".join(schema.names), ", ".join(raw) or "no columns"
         raise UserError(f"No column '{absent[0]}'", schema.case, expected, got[:300], advice)
-    rows = len(next(iter(raw.values()))) if raw else 0
+    sizes = {n: len(v) if np.ndim(v) else -1 for n, v in raw.items() if n in schema.names}
+    if len(set(sizes.values())) > 1 or -1 in sizes.values():
+        raise UserError(
+            "The columns are not equally long",
+            schema.case,
+            got=", ".join(f"{n}: {k}" for n, k in sizes.items())[:200],
+        )
+    rows = next(iter(sizes.values()), 0)
     out: Columns = {}
     errors: list[CellError] = []
     for column in schema.columns:
@@ -176,7 +198,7 @@ def require(
         raise explain_cells(errors, schema.case)
     return columns
 
-# %% ../nbs/02_tables.ipynb #02712c78
+# %% ../nbs/02_tables.ipynb #13009ee3
 def from_records(
     records: list[dict],
     schema: Schema,
@@ -188,7 +210,7 @@ def from_records(
             raise UserError(
                 f"Unknown column '{key}'", f"row {number}", todo=nearest(key, schema.names)
             )
-    keys = [n for n in schema.names if any(n in r for r in records)]
+    keys = [c.name for c in schema.columns if c.missing or any(c.name in r for r in records)]
     return {k: [r.get(k) for r in records] for k in keys}
 
 
@@ -198,6 +220,14 @@ def from_arrays(
 ) -> dict[str, Any]:  # raw columns
     "Values without names, in the schema's order. Raises `UserError` for a row of another length."
     for number, row in enumerate(rows, start=1):
+        if not np.ndim(row):
+            raise UserError(
+                "This is one row, not a table",
+                schema.case,
+                "a list of rows",
+                repr(row)[:60],
+                "put it in brackets",
+            )
         if len(row) != len(schema.columns):
             expected = f"{len(schema.columns)} values: {', '.join(schema.names)}"
             raise UserError(
@@ -205,7 +235,7 @@ def from_arrays(
             )
     return {name: [row[i] for row in rows] for i, name in enumerate(schema.names)}
 
-# %% ../nbs/02_tables.ipynb #055173d4
+# %% ../nbs/02_tables.ipynb #b88bbd61
 def from_csv(
     content: bytes,  # UTF-8, with or without a byte order mark; comma-separated, with a header
 ) -> dict[str, list]:  # raw columns, all texts
@@ -226,9 +256,11 @@ def from_csv(
     options = pa.csv.ConvertOptions(
         column_types={n: pa.string() for n in names}, strings_can_be_null=False
     )
-    parse = pa.csv.ParseOptions(newlines_in_values=True)
+    # In a table of one column an empty line is a row with nothing in it.
+    parse = pa.csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=len(names) > 1)
+    read = pa.csv.ReadOptions(column_names=names, skip_rows=1, block_size=1 << 24)
     try:
-        table = pa.csv.read_csv(BytesIO(content), parse_options=parse, convert_options=options)
+        table = pa.csv.read_csv(BytesIO(content), read, parse, options)
     except pa.ArrowInvalid as error:
         raise UserError("The CSV file cannot be read", got=str(error).splitlines()[0]) from None
     return {n: table[n].to_pylist() for n in table.column_names}

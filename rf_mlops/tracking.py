@@ -6,7 +6,7 @@
 __all__ = ['store_lock', 'artifacts', 'open_store', 'quieten', 'old_root', 'heal', 'Code', 'git', 'code_of', 'machine', 'Run',
            'flatten', 'start_run']
 
-# %% ../nbs/14_tracking.ipynb #af7bf731
+# %% ../nbs/14_tracking.ipynb #32712a97
 import os
 import platform
 import sqlite3
@@ -19,14 +19,14 @@ from typing import Any
 
 from filelock import FileLock
 
-from .settings import Settings, UserError, load_settings
+from .settings import Settings, UserError, hide_secrets, load_settings, without_secrets
 
-# %% ../nbs/14_tracking.ipynb #ff6a41e2
+# %% ../nbs/14_tracking.ipynb #55dfe89a
 def store_lock(settings: Settings) -> FileLock:
     "The lock of this project's store: creation, healing and every decision are made while holding it."
     folder = settings.path("mlruns")
     folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / ".lock", timeout=120)
+    return FileLock(folder / ".lock", timeout=600)
 
 
 def artifacts(settings: Settings) -> Path:
@@ -109,19 +109,15 @@ def heal(
                     changed += connection.execute(update, values).rowcount
     return changed
 
-# %% ../nbs/14_tracking.ipynb #2f78390f
+# %% ../nbs/14_tracking.ipynb #829e7092
 @dataclass(frozen=True)
 class Code:
     "The code a run was made with."
 
     commit: str  # 40 hexadecimal digits, empty outside git
-    diff: str  # uncommitted changes of tracked files
+    diff: str  # uncommitted changes of tracked files, without secrets
+    dirty: bool  # were there uncommitted changes, or files git does not know?
     lock: str  # sha256 of requirements.lock, empty where there is none
-
-    @property
-    def dirty(self) -> bool:
-        "Were there uncommitted changes?"
-        return bool(self.diff)
 
 
 def git(root: Path, *words: str) -> str:
@@ -140,7 +136,8 @@ def code_of(root: Path) -> Code:
     lock = root / "requirements.lock"
     return Code(
         commit=git(root, "rev-parse", "HEAD").strip(),
-        diff=git(root, "diff", "HEAD", "--", ".", ":(exclude)*.ipynb"),
+        diff=hide_secrets(git(root, "diff", "HEAD", "--", ".")),
+        dirty=bool(git(root, "status", "--porcelain")),
         lock=sha256(lock.read_bytes()).hexdigest() if lock.is_file() else "",
     )
 
@@ -161,7 +158,7 @@ def machine() -> dict[str, str]:
             continue
     return out
 
-# %% ../nbs/14_tracking.ipynb #3bcc840c
+# %% ../nbs/14_tracking.ipynb #765f235e
 class Run:
     "One MLflow run. Use it as a context, or call `finish`."
 
@@ -172,7 +169,7 @@ class Run:
         "Record parameters, nested ones with dots."
         from mlflow.entities import Param
 
-        flat = flatten(values)
+        flat = flatten(without_secrets(values))
         self.client.log_batch(self.id, params=[Param(k, str(v)[:6000]) for k, v in flat.items()])
 
     def metrics(self, values: dict[str, float]) -> None:
@@ -213,7 +210,7 @@ class Run:
         "End the run: FINISHED or FAILED."
         self.client.set_terminated(self.id, status)
 
-# %% ../nbs/14_tracking.ipynb #281e7f2f
+# %% ../nbs/14_tracking.ipynb #989ca49f
 def flatten(values: dict, prefix: str = "") -> dict[str, Any]:
     "A nested mapping as one level: `{'a': {'b': 1}}` → `{'a.b': 1}`."
     out: dict[str, Any] = {}
@@ -239,6 +236,6 @@ def start_run(
     run = Run(client, client.create_run(experiment, run_name=name).info.run_id)
     tags = {"case": case, "environment": settings.project.environment, "git.commit": code.commit}
     run.tags({**tags, "git.dirty": str(code.dirty).lower(), "lock": code.lock, **machine()})
-    if code.dirty:
+    if code.diff:
         run.text("code.diff", code.diff)
     return run
