@@ -288,9 +288,10 @@ TAMPERINGS = {
         *x,
         json.dumps({"case": "iris", "event": "promoted", "version": 1}),
     ],
-    "half a line": lambda x: [*x[:-1], x[-1][: len(x[-1]) // 2]],
+    "half a line": lambda x: [*x[:-1], x[-1][: len(x[-1]) // 2] + "\n"],
     "last line changed": lambda x: [*x[:-1], x[-1].replace('"refused"', '"promoted"', 1)],
     "last line removed": lambda x: x[:-1],
+    "last line's end removed": lambda x: [*x[:-1], x[-1][:-1]],
 }
 
 
@@ -300,12 +301,12 @@ def test_a_changed_ledger_is_noticed_and_nothing_is_decided(trained_copy, name):
     train_here(*QUICK, seed=6)
     assert train_here(*STUMP).verdict == "refused"
     path = ledger_path(load_settings())
-    lines = path.read_text().splitlines()
+    lines = path.read_text().splitlines(keepends=True)
     assert len(lines) == 4
     before = aliases()
     tampered = TAMPERINGS[name](lines)
     assert tampered != lines
-    path.write_text("\n".join(tampered) + "\n")
+    path.write_text("".join(tampered))
     with pytest.raises(UserError, match="ledger was changed"):
         registry.rollback("iris")
     with pytest.raises(UserError, match="ledger was changed"):
@@ -580,12 +581,8 @@ def test_wrong_parameters_start_no_kernel(project):
 
 
 def test_no_parameter_leads_out_of_the_reports(project):
-    try:
-        run = runs.execute("train", {"case": "../../outside"})
-    except UserError as error:
-        assert "No case" in str(error)
-    else:
-        assert run["verdict"] == "failed" and "No case" in run["error"]
+    with pytest.raises(UserError, match="No case"):
+        runs.execute("train", {"case": "../../outside"})
     assert {path.name for path in project.parent.iterdir()} == {"project"}
 
 
