@@ -129,7 +129,6 @@ ILL_TYPED = [
     row("seed: 21", "seed: 2015-06-01", says="cases.iris.seed | integer | '2015-06-01'"),
     row("promote: auto", "promote: maybe", says="promote | 'auto' or 'ask' | 'maybe'"),
     row("task: classification", "task: sorting", says="task | 'classification' | 'sorting'"),
-    row("classes: [setosa,", "classes: [1,", says="classes.0 | string | 1"),
     row("classes: [setosa, versicolor, virginica]", "classes: setosa", says="classes | list"),
     row("maximum: 30", "maximum: many", says="columns.sepal_length.maximum | number | 'many'"),
     row("{unit: cm,", "{unit: cm, missing: yes,", says="sepal_length.missing | boolean | 'yes'"),
@@ -168,7 +167,7 @@ NOT_BLOCKS = [
     row("cases: {iris: 5}\n", says="Case 'iris' is not a block | 5"),
     row("cases: {iris: {split: 3}}\n", says="cases.iris"),
     *(
-        row(text, says=text.split(":")[0], bug="a value where a block belongs is a traceback")
+        row(text, says=text.split(":")[0])
         for text in (
             "cases: [iris]\n",
             "cases: iris\n",
@@ -204,6 +203,7 @@ def test_no_params(project, command):
 
 LENIENT = {
     "a class named twice": ("[setosa, versicolor, virginica]", "[setosa, setosa, virginica]"),
+    "a list as the name of a class": ("classes: [setosa,", "classes: [[setosa],"),
     "a code given twice": ("classes: [", "codes: [0, 1, 1]\n    classes: ["),
     "a range that ends before it begins": ("minimum: 0, maximum: 30", "minimum: 9, maximum: 3"),
     "a name, which is ignored": ("title:", "name: wine\n    title:"),
@@ -357,7 +357,7 @@ SETS = [
     row("iris.modle.type=x", says="'modle' | did you mean 'model'?"),
     row("iris.columns.sepal_width.unti=mm", says="'unti' | did you mean 'unit'?"),
     row("iris.gates.margn=1", says="gates.margn | did you mean 'margin'?"),
-    row("iris.classes=[a", says="valid YAML | --set"),
+    row("iris.classes=[a", says="valid YAML | --set", bug="is said to be in 'value'"),
     row("iris.split.folds.x=1", says="'folds' holds a value, not a block"),
     row("iris.split=5", says="'split' does not fit | 5"),
     row("iris.split.folds=five", says="split.folds | integer | 'five'"),
@@ -539,7 +539,6 @@ def test_too_few_rows(project, edit_iris, flowers, positions, words):
     refuses(lambda: trained_on(case), words)
 
 
-@pytest.mark.xfail(strict=True, reason="a target that is no number stops the run instead")
 def test_a_number_that_is_none_is_a_bad_row_of_a_regression_too(project, edit_iris, flowers):
     rows = flowers.drop(columns="species").astype({"petal_width": object})
     rows.loc[4, "petal_width"] = "wide"
@@ -611,7 +610,6 @@ def test_a_class_of_a_library_is_found_from_any_folder(
     assert trained_on(case).pipeline[-1].__class__.__name__ == "ExtraTreesClassifier"
 
 
-@pytest.mark.xfail(strict=True, reason="module:Class is looked for in the current project alone")
 def test_a_part_is_found_from_another_folder(project, edit_iris, flowers, tmp_path, monkeypatch):
     case = case_on(project, edit_iris, flowers)
     part = case.data.model_copy(
@@ -670,19 +668,22 @@ EARLY = [
     row({"model__params__n_estimator": 3}, says="n_estimators"),
     row({"metric": "acuracy"}, says="did you mean 'accuracy'?"),
     row({"gates__minimum__acuracy": 0.5}, says="did you mean 'accuracy'?"),
-    row({"prepare": [{"op": "rare"}]}, says="did you mean 'rare@1'?"),
     row({"model__type": "random_forst"}, says="did you mean 'random_forest'?"),
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("values", "words"), EARLY)
-@pytest.mark.xfail(
-    strict=True, reason="names in a case are looked up only in the kernel: exit code 1"
-)
 def test_wrong_names_are_told_before_a_kernel_starts(project, edit_iris, command, values, words):
     edit_iris(project, **values)
     told(command("train", "iris"), words)
+    nothing_ran(project)
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="operations are looked up only in the kernel: exit code 1")
+def test_a_wrong_operation_is_told_before_a_kernel_starts(project, edit_iris, command):
+    edit_iris(project, prepare=[{"op": "rare"}])
+    told(command("train", "iris"), ["did you mean 'rare@1'?"])
     nothing_ran(project)
 
 
@@ -727,6 +728,12 @@ def with_cell(value) -> dict:
     return {**GOOD, "sepal_length": value}
 
 
+UNTOLD = {
+    "records and others",
+    "a frame with one column twice",
+    "columns named by numbers",
+    "complex numbers",
+}
 TABLES = [
     row("frame without a column", FRAME[NAMES[:3]], says="No column 'petal_width' | iris"),
     row(
@@ -747,7 +754,11 @@ TABLES = [
     row("too small", FRAME.assign(sepal_length=-0.1), says=f"{CELL} | row 3 | -0.1"),
     row("nan", FRAME.assign(sepal_length=np.nan), says=f"3 {CELL} | got nothing"),
     row("inf", FRAME.assign(sepal_length=np.inf), says=f"{CELL} | inf"),
-    row("huge", [with_cell(10**400)], says=f"{CELL} | row 1"),
+    row(
+        *("huge", [with_cell(10**400)]),
+        says=f"{CELL} | row 1",
+        bug="an integer beyond every float is an OverflowError",
+    ),
     row("dates", FRAME.assign(sepal_length=pd.Timestamp("2020-01-01")), says=f"3 {CELL}"),
     row("nullable", FRAME.astype("Float64").mask(FRAME > 5), says=f"3 {CELL} | got nothing"),
     row("short row", [[5.1, 3.5, 1.4]], says="wrong length | row 1 | 4 values | 3 values"),
@@ -766,7 +777,7 @@ TABLES = [
     row("csv semicolons", HEADER.replace(",", ";").encode() + b"\n1;2;3;4", says="No column"),
     row("parquet cut", b"PAR1abc", says="The Parquet file cannot be read"),
     *(
-        row(name, table, says="iris", bug=f"{name}: not told as a mistake")
+        row(name, table, says="", bug=f"{name}: not told as a mistake" if name in UNTOLD else "")
         for name, table in {
             "columns of unequal length": {**COLUMNS, "sepal_length": [5.1]},
             "columns of unequal length, all long": {**COLUMNS, "sepal_length": [5.1, 5.2]},
@@ -986,9 +997,6 @@ def test_row_keys_know_no_order_and_no_index(many):
     assert (row_keys(many[12_345:12_400], by) == keys[12_345:12_400]).all()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="5 and 5.0 have different keys: one empty cell moves every row"
-)
 def test_a_gap_elsewhere_moves_no_row_to_the_other_side():
     whole = pd.DataFrame({"x": np.arange(100)})
     gap = pd.concat([whole, pd.DataFrame({"x": [None]})])["x"].astype(float).to_frame()
