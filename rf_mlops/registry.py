@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['FEWEST_COMMON', 'Evidence', 'load_evidence', 'compile_evidence', 'occurrence', 'common_rows', 'Gate', 'data_gate',
            'parity_gate', 'metric_gate', 'number_gate', 'champion_gate', 'Judgement', 'judge', 'ledger_path',
-           'read_ledger', 'write_ledger', 'champions', 'aliases_now', 'settle', 'adopt', 'champion_version',
-           'evidence_of', 'rolled_back', 'judge_now', 'register', 'record', 'decide', 'carry_out', 'version_to_promote',
-           'promote', 'rollback', 'model_rows']
+           'head_path', 'linked', 'read_ledger', 'write_ledger', 'champions', 'aliases_now', 'settle', 'adopt',
+           'champion_version', 'evidence_of', 'rolled_back', 'judge_now', 'register', 'record', 'decide', 'carry_out',
+           'version_to_promote', 'promote', 'rollback', 'model_rows']
 
 # %% ../nbs/16_registry.ipynb #95ada7f6
 import json
@@ -267,16 +267,19 @@ def judge(
         verdict, reason = "passed", "All gates passed."
     return Judgement(case.name, verdict, reason, tuple(gates), metric, it.model_hash, version)
 
-# %% ../nbs/16_registry.ipynb #940c395c
+# %% ../nbs/16_registry.ipynb #575255fb
 def ledger_path(settings: Settings) -> Path:
     "Where decisions are kept."
     return settings.path("mlruns") / "ledger.jsonl"
 
 
-def read_ledger(settings: Settings, case: str | None = None) -> list[dict]:
-    "The decisions, oldest first. Raises `UserError` where a line was changed or removed."
-    path = ledger_path(settings)
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
+def head_path(settings: Settings) -> Path:
+    "Where the hash of the ledger's last line stands; while a line is being written, the old and the new one."
+    return settings.path("mlruns") / "ledger.head"
+
+
+def linked(lines: list[str], where: Path) -> tuple[list[dict], str]:
+    "Entries and the last line's hash. Raises `UserError` at the first line that does not follow from the one before."
     entries, before = [], ""
     for number, line in enumerate(lines, start=1):
         try:
@@ -285,25 +288,40 @@ def read_ledger(settings: Settings, case: str | None = None) -> list[dict]:
             entry = {}
         if entry.get("before") != before:
             raise UserError(
-                "The ledger was changed", f"{path}, line {number}", todo="restore it from a backup"
+                "The ledger was changed", f"{where}, line {number}", todo="restore it from a backup"
             )
         before = sha256(line.encode()).hexdigest()
         entries.append(entry)
+    return entries, before
+
+
+def read_ledger(settings: Settings, case: str | None = None) -> list[dict]:
+    "The decisions, oldest first. Raises `UserError` where a line was changed or removed."
+    path, head = ledger_path(settings), head_path(settings)
+    with store_lock(settings):
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        expected = head.read_text(encoding="utf-8").split() if head.is_file() else []
+    entries, last = linked(text.split("\n")[:-1], path)
+    if (last or "-") not in (expected or ["-"]):
+        raise UserError(
+            "The ledger was changed", f"{path}, at its end", todo="restore it from a backup"
+        )
     return [e for e in entries if case is None or e["case"] == case]
 
 
 def write_ledger(settings: Settings, entry: dict[str, Any]) -> None:
     "Append a decision; call it while holding the store's lock."
     read_ledger(settings)
-    path = ledger_path(settings)
-    old = path.read_bytes() if path.is_file() else b""
-    last = old.split(b"\n")[-2] if old else b""
-    entry = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        **entry,
-        "before": sha256(last).hexdigest() if last else "",
-    }
-    write_whole(path, old + json.dumps(entry).encode() + b"\n")
+    path, head = ledger_path(settings), head_path(settings)
+    old = path.read_text(encoding="utf-8") if path.is_file() else ""
+    before = sha256(old.split("\n")[-2].encode()).hexdigest() if old else ""
+    line = json.dumps(
+        {"at": datetime.now(UTC).isoformat(timespec="seconds"), **entry, "before": before}
+    )
+    new = sha256(line.encode()).hexdigest()
+    write_whole(head, f"{before or '-'} {new}")  # either is right until the line is written
+    write_whole(path, f"{old}{line}\n")
+    write_whole(head, new)
 
 # %% ../nbs/16_registry.ipynb #931c8434
 def champions(entries: list[dict]) -> list[int]:

@@ -21,12 +21,14 @@ from filelock import FileLock
 
 from .settings import Settings, UserError, hide_secrets, load_settings, without_secrets
 
-# %% ../nbs/14_tracking.ipynb #55dfe89a
+# %% ../nbs/14_tracking.ipynb #c526a010
 def store_lock(settings: Settings) -> FileLock:
     "The lock of this project's store: creation, healing and every decision are made while holding it."
     folder = settings.path("mlruns")
     folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / ".lock", timeout=600)
+    return FileLock(
+        folder / ".lock", timeout=600, is_singleton=True
+    )  # may be taken again by its holder
 
 
 def artifacts(settings: Settings) -> Path:

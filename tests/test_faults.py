@@ -68,7 +68,7 @@ def evidence_here(*sets: str, seed: int = -1):
 def train_here(*sets: str, seed: int = -1, promote: bool = True) -> registry.Judgement:
     "The run notebook's steps in this process, to the verdict."
     session, evidence = evidence_here(*sets, seed=seed)
-    return runs.conclude(session, runs.judged(session, evidence), evidence, promote)
+    return runs.conclude(session, evidence, promote)
 
 
 def aliases() -> dict[str, int]:
@@ -382,7 +382,7 @@ def test_a_judgement_of_yesterday_promotes_nobody(project):
     strong = train_here(*QUICK)
     assert (strong.verdict, strong.version) == ("promoted", 2)
 
-    final = runs.conclude(session, judgement, evidence)
+    final = runs.conclude(session, evidence)
     assert (final.verdict, final.champion, final.version) == ("refused", 2, 3)
     assert final.gates[-1].name == "not worse than champion v2" and not final.gates[-1].passed
     assert aliases() == {"champion": 2, "previous": 1, "challenger": 3}
