@@ -23,10 +23,12 @@ from urllib.request import Request, urlopen
 from .predictor import Predictor, open_bundle
 from .settings import Settings, UserError, load_settings, nearest, write_whole
 
-# %% ../nbs/15_aliases.ipynb #b18ba098
+# %% ../nbs/15_aliases.ipynb #acf0be13
 def parse_reference(reference: str) -> tuple[str, str, int | None]:
     "Case, alias and version of a reference. Raises `UserError` for anything else."
-    found = re.fullmatch(r"([a-z][a-z0-9_]*)(?:@([a-z][a-z0-9_]*)|/v?(\d+))?", reference.strip())
+    found = re.fullmatch(
+        r"([a-z][a-z0-9_]*)(?:@([a-z][a-z0-9_]*)|/v?(\d{1,9}))?", reference.strip()
+    )
     if not found:
         raise UserError(
             "This is no model",
@@ -131,7 +133,7 @@ def locate_remote(case: str, alias: str, version: int | None, uri: str) -> Locat
         tags.get("model_hash", ""),
     )
 
-
+# %% ../nbs/15_aliases.ipynb #874c96f7
 def locate(reference: str, settings: Settings | None = None) -> Located:
     "Find a version. Raises `UserError` naming what there is instead."
     settings = settings or load_settings()
@@ -153,19 +155,17 @@ def locate(reference: str, settings: Settings | None = None) -> Located:
         raise UserError(f"There is no model '{reference}'", settings.tracking_uri, todo=advice)
     return found
 
-# %% ../nbs/15_aliases.ipynb #789a0339
+# %% ../nbs/15_aliases.ipynb #740d883c
 def embedded_folder(source: str, settings: Settings) -> Path:
     "The folder of a stored address, in the present `mlruns/` wherever that is."
     path = Path(unquote(urlsplit(source).path)) if source.startswith("file:") else Path(source)
-    if path.is_dir():
-        return path
     parts = path.as_posix().split(
         "/artifacts/"
     )  # …/mlruns /artifacts/ iris/<run> /artifacts/ bundle
-    below = "/artifacts/".join(parts[-2:])
-    return settings.path("mlruns") / "artifacts" / below
+    here = settings.path("mlruns") / "artifacts" / "/artifacts/".join(parts[-2:])
+    return here if here.is_dir() else path  # a copied project answers from its own files
 
-
+# %% ../nbs/15_aliases.ipynb #4e2c6578
 def fetch_bundle(found: Located, settings: Settings) -> Path:
     "Download a bundle from an MLflow server that proxies its artifacts; the manifest comes last."
     folder = settings.path("mlruns") / "fetched" / sha256(found.source.encode()).hexdigest()[:24]

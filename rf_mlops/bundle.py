@@ -133,7 +133,7 @@ class Bundle:
     model_hash: str  # of what answers
     bundle_hash: str  # of everything
 
-
+# %% ../nbs/11_bundle.ipynb #d7536341
 def read_manifest(folder: Path) -> dict:
     "The manifest. Raises `UserError` where there is none or it is from another release."
     path = folder / "manifest.json"
@@ -161,7 +161,7 @@ def read_manifest(folder: Path) -> dict:
         )
     return manifest
 
-
+# %% ../nbs/11_bundle.ipynb #67081060
 def read_files(folder: Path, files: Mapping[str, str]) -> dict[str, bytes]:
     "The files of a manifest, each with its hash verified."
     contents = {}
@@ -183,7 +183,7 @@ def read_files(folder: Path, files: Mapping[str, str]) -> dict[str, bytes]:
             )
     return contents
 
-
+# %% ../nbs/11_bundle.ipynb #46d96adb
 def load_bundle(folder: Path) -> Bundle:
     "Read and verify a bundle. Raises `UserError` for anything that is not as it was written."
     manifest = read_manifest(folder)
@@ -223,7 +223,7 @@ class Parity:
         "No label differs and no number differs by more than the tolerance."
         return self.labels == 0 and self.difference <= self.tolerance
 
-
+# %% ../nbs/11_bundle.ipynb #f1d7626d
 def parity(
     original: np.ndarray,  # rows × classes, or rows
     compiled: np.ndarray,  # the same shape

@@ -53,7 +53,7 @@ def metric_text(metric: dict | None) -> str:
         else "–"
     )
 
-
+# %% ../nbs/23_cli.ipynb #b8d195aa
 def print_table(head: list[str], rows: list[list[str]]) -> None:
     "A table on stdout; words that are verdicts get their colour."
     from rich.console import Console
@@ -117,7 +117,7 @@ Summary = Annotated[
     Path | None, typer.Option(help="Append a Markdown table of metrics and gates to this file.")
 ]
 
-
+# %% ../nbs/23_cli.ipynb #d7a24b2d
 def show_version(asked: bool) -> None:
     "Print the version and leave."
     if asked:
@@ -136,7 +136,7 @@ def root(
 ) -> None:
     pass
 
-# %% ../nbs/23_cli.ipynb #5d4b2860
+# %% ../nbs/23_cli.ipynb #8cb03075
 def train_cases(
     names: list[str],
     size: str,
@@ -146,22 +146,21 @@ def train_cases(
     summary: Path | None,
 ) -> Exit:
     "Train each case in its run notebook, print the table, and say how it went."
-    from rf_mlops.settings import load_case, load_params, load_settings
+    from rf_mlops.settings import UserError, load_case, load_params, load_settings
 
     settings = load_settings()
     params = load_params(settings, sets=tuple(sets or ()))
     chosen = [load_case(name, size, params) for name in names or params.names]
-    from rf_mlops.evaluate import check_metrics
-    from rf_mlops.runs import execute
-    from rf_mlops.train import make_estimator
+    from rf_mlops.runs import check_case, execute
 
     for case in chosen:  # every mistake is told before the first kernel starts
-        check_metrics(case)
-        make_estimator(case)
+        check_case(case)
+    if summary and not summary.parent.is_dir():
+        raise UserError("The summary's folder is not there", str(summary), todo="make it first")
 
     done = []
     for name in names or params.names:
-        mine = [s for s in sets or [] if s.startswith(f"{name}.")]
+        mine = [s for s in sets or [] if s.strip().startswith(f"{name}.")]
         asked = {
             "case": name,
             "size": size,
@@ -176,7 +175,7 @@ def train_cases(
             file.write(markdown_summary(done))
     return exit_code(done)
 
-
+# %% ../nbs/23_cli.ipynb #a212fa68
 def report(done: list[dict], settings) -> None:
     "Print the table of runs, the reasons, and what to do next."
     folder = settings.path("reports")
@@ -258,7 +257,7 @@ def models_command(
         return
     print_table(["case", "version", "alias", "model", "metric", "decided", "reason"], rows)
 
-
+# %% ../nbs/23_cli.ipynb #3348793b
 @app.command("promote", epilog="Example:  rf-mlops promote iris  ·  rf-mlops promote iris 3")
 def promote_command(
     case: Annotated[str, typer.Argument(help="A case of params.yaml.")],
@@ -281,7 +280,7 @@ def promote_command(
     print(f"\n{case} v{found.version}: {found.verdict}. {found.reason}")
     raise typer.Exit(Exit.REFUSED if found.verdict == "refused" else Exit.FINE)
 
-
+# %% ../nbs/23_cli.ipynb #fbd5b878
 @app.command("rollback", epilog="Example:  rf-mlops rollback iris")
 def rollback_command(case: Annotated[str, typer.Argument(help="A case of params.yaml.")]) -> None:
     "Give a case back to its previous champion."

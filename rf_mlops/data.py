@@ -54,7 +54,7 @@ class SklearnSource:
         )
         return frame
 
-# %% ../nbs/04_data.ipynb #80815bf3
+# %% ../nbs/04_data.ipynb #c292aab0
 def existing(path: str, root: Path, where: str) -> Path:
     "An existing file, relative paths from the project's root. Raises `UserError` with what is there instead."
     file = (root / Path(path).expanduser()).resolve()
@@ -67,7 +67,7 @@ def existing(path: str, root: Path, where: str) -> Path:
         )
     return file
 
-
+# %% ../nbs/04_data.ipynb #828dbc6e
 @dataclass(frozen=True)
 class CsvSource:
     "A CSV file: UTF-8, with a header."
@@ -82,12 +82,12 @@ class CsvSource:
         file = existing(self.path, self.root, "data.params.path")
         try:
             return pd.read_csv(file, sep=self.separator, low_memory=False)
-        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        except ValueError as error:  # pandas' parser errors and wrong encodings are among them
             raise UserError(
                 "The CSV file cannot be read", str(file), got=str(error).splitlines()[0]
             ) from None
 
-
+# %% ../nbs/04_data.ipynb #12563ae9
 @dataclass(frozen=True)
 class ParquetSource:
     "A Parquet file."
@@ -144,7 +144,7 @@ def read(
         )
     return frame
 
-# %% ../nbs/04_data.ipynb #f8d2b70d
+# %% ../nbs/04_data.ipynb #6c132815
 def value_keys(
     values: "pd.Series",
 ) -> np.ndarray:  # uint64, one a row
@@ -156,19 +156,22 @@ def value_keys(
         moments = (
             values.dt.tz_convert("UTC").dt.tz_localize(None) if values.dt.tz is not None else values
         )
-        return moments.astype("datetime64[us]").to_numpy().view(np.uint64)
+        try:
+            return moments.astype("datetime64[ns]").to_numpy().view(np.uint64)
+        except pd.errors.OutOfBoundsDatetime:  # centuries away: microseconds reach further
+            return moments.astype("datetime64[us]").to_numpy().view(np.uint64)
     if types.is_bool_dtype(values.dtype) and not values.isna().any():
         return values.to_numpy(dtype=np.uint64)
-    if types.is_integer_dtype(values.dtype) and not values.isna().any():
-        return values.to_numpy(dtype=np.int64).view(np.uint64)
+    if types.is_integer_dtype(values.dtype):
+        whole = values.fillna(np.iinfo(np.int64).min) if values.isna().any() else values
+        return whole.to_numpy(dtype=np.int64).view(np.uint64)
     if types.is_numeric_dtype(values.dtype):
         numbers = values.to_numpy(dtype=np.float64, na_value=np.nan) + 0.0  # -0.0 becomes 0.0
         numbers[np.isnan(numbers)] = np.nan  # one NaN of the many
         return numbers.view(np.uint64)
     which, distinct = pd.factorize(values, use_na_sentinel=True)
-    digests = [
-        int.from_bytes(blake2b(str(v).encode(), digest_size=8).digest(), "little") for v in distinct
-    ]
+    said = (f"{'' if isinstance(v, str) else type(v).__name__}|{v}".encode() for v in distinct)
+    digests = [int.from_bytes(blake2b(text, digest_size=8).digest(), "little") for text in said]
     return np.array([*digests, 0], dtype=np.uint64)[which]  # which is -1, the last, for missing
 
 # %% ../nbs/04_data.ipynb #e432e8dd
@@ -261,7 +264,7 @@ class Ingested:
         "How many rows were set aside."
         return len({e.row for e in self.errors})
 
-
+# %% ../nbs/04_data.ipynb #3bc81318
 def ingest(case: Case, settings: Settings) -> Ingested:
     "Read, fingerprint, keep and check a case's rows. Raises `UserError` where no row or a whole column is unfit."
     frame = read(case.data, settings.root, case.target).reset_index(drop=True)

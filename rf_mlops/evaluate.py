@@ -96,7 +96,7 @@ _ALL = [
 ]
 METRICS = {m.name: m for m in _ALL}
 
-
+# %% ../nbs/13_evaluate.ipynb #8d97d5cc
 def metric_of(name: str, task: str, where: str = "metric") -> Metric:
     "The metric of that name. Raises `UserError` for one that the task does not have."
     valid = [m.name for m in _ALL if m.task == task]
@@ -132,7 +132,7 @@ class Interval:
     def __str__(self) -> str:
         return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
 
-
+# %% ../nbs/13_evaluate.ipynb #84ed7166
 def bootstrap(
     statistic: Callable[[np.ndarray], float],  # of row positions
     rows: int,
@@ -238,7 +238,7 @@ COLOURS = [
     "#56B4E9",
 ]  # told apart by everybody
 
-
+# %% ../nbs/13_evaluate.ipynb #6269e860
 def new_figure(columns: int = 1, rows: int = 1, height: float = 3.4) -> tuple[Any, Any]:
     "A figure of `rows` × `columns` panels, each `height` inches high, in the house style."
     import matplotlib as mpl
@@ -320,7 +320,7 @@ def draw_calibration(axes, truth: np.ndarray, answers: np.ndarray, bins: int = 8
     axes.set(xlabel="confidence of the answer", ylabel="share that was right", ylim=(-0.05, 1.08))
     axes.set_title("Calibration (dot size: rows)")
 
-
+# %% ../nbs/13_evaluate.ipynb #20a6ce54
 def draw_curves(truth: np.ndarray, answers: np.ndarray, classes: tuple[str, ...]) -> Drawing:
     "ROC and calibration side by side."
     figure, (left, right) = new_figure(columns=2)

@@ -139,7 +139,7 @@ def run_steps(steps: list[dict], columns: Columns) -> Columns:
         columns |= OPERATIONS[step["op"]](columns, **step["params"])
     return columns
 
-
+# %% ../nbs/03_prepare.ipynb #d33bba5c
 def prepare(
     document: dict[str, Any],  # `steps` and `inputs`
     columns: Columns,  # typed, from `tables`

@@ -61,7 +61,7 @@ class Evidence:
         write_whole(folder / "evidence.json", json.dumps(rest, indent=1))
         return folder
 
-
+# %% ../nbs/16_registry.ipynb #67d4a66f
 def load_evidence(folder: Path) -> Evidence:
     "Read what `Evidence.save` wrote. Raises `UserError` where it cannot be read."
     import pyarrow as pa
@@ -83,7 +83,7 @@ def load_evidence(folder: Path) -> Evidence:
         honest=answers if classes else answers[:, 0],
     )
 
-# %% ../nbs/16_registry.ipynb #0a8239ba
+# %% ../nbs/16_registry.ipynb #4e018bd5
 def compile_evidence(
     training: "Training",
     taken: Ingested,  # the rows it was trained on
@@ -96,7 +96,9 @@ def compile_evidence(
     built = build(training, taken.frame, folder, provenance)
     features = taken.frame[taken.schema.names]
     original = answers(training.pipeline, taken.schema, features)
-    compiled = Predictor(built).answer(require(raw_columns(features, taken.schema), taken.schema))
+    compiled = Predictor(built, check=False).answer(
+        require(raw_columns(features, taken.schema), taken.schema)
+    )
     return Evidence(
         model_hash=built.model_hash,
         classes=taken.schema.classes,
@@ -159,7 +161,7 @@ def parity_gate(it: Evidence) -> Gate:
     got = f"{p.labels} labels differ, largest difference {p.difference:.1e} over {p.rows} rows"
     return Gate("compiled as trained", f"same labels, within {p.tolerance:.0e}", got, p.passed)
 
-
+# %% ../nbs/16_registry.ipynb #977e992d
 def metric_gate(case: Case, it: Evidence, name: str, limit: float) -> Gate:
     "A metric's interval stays on the right side of its limit, which side depending on the metric."
     metric = metric_of(name, case.task, "gates")
@@ -240,7 +242,7 @@ class Judgement:
             pd.DataFrame(rows).style.hide(axis="index").set_properties(**{"white-space": "normal"})
         )
 
-
+# %% ../nbs/16_registry.ipynb #bfa51967
 def judge(
     case: Case,
     it: Evidence,  # of the model to be judged
@@ -294,7 +296,7 @@ def linked(lines: list[str], where: Path) -> tuple[list[dict], str]:
         entries.append(entry)
     return entries, before
 
-
+# %% ../nbs/16_registry.ipynb #2ae4d0c6
 def read_ledger(settings: Settings, case: str | None = None) -> list[dict]:
     "The decisions, oldest first. Raises `UserError` where a line was changed or removed."
     path, head = ledger_path(settings), head_path(settings)
@@ -344,7 +346,7 @@ def aliases_now(client, case: str) -> dict[str, int]:
     except MlflowException:
         return {}
 
-
+# %% ../nbs/16_registry.ipynb #91405c85
 def settle(client, case: str, settings: Settings) -> int | None:
     "Make the aliases follow the ledger; return the champion. Call it while holding the store's lock."
     stack = champions(read_ledger(settings, case))
@@ -369,7 +371,7 @@ def settle(client, case: str, settings: Settings) -> int | None:
         client.delete_registered_model_alias(case, alias)
     return wanted.get("champion")
 
-
+# %% ../nbs/16_registry.ipynb #ebe1c461
 def adopt(settings: Settings, case: str, version: int) -> None:
     "Take a champion into the ledger that the store had and the ledger did not."
     entry = {"case": case, "event": "promoted", "version": version, "champion_before": None}
@@ -415,7 +417,7 @@ def judge_now(case: Case, it: Evidence, client, settings: Settings) -> Judgement
         )
     return found
 
-
+# %% ../nbs/16_registry.ipynb #1b3779ff
 def register(client, case: str, run: Run, model_hash: str) -> int:
     "Register a run's bundle as a new version."
     from mlflow.exceptions import MlflowException
@@ -449,7 +451,7 @@ def record(settings: Settings, found: Judgement, event: str, run_id: str, by: st
     }
     write_ledger(settings, {**entry, **rest, "run_id": run_id, "by": by})
 
-
+# %% ../nbs/16_registry.ipynb #9797ad44
 def decide(
     case: Case,
     it: Evidence,
@@ -467,7 +469,7 @@ def decide(
                 continue
             return carry_out(case, found, run, promote, by, settings)
 
-
+# %% ../nbs/16_registry.ipynb #af38a929
 def carry_out(
     case: Case, found: Judgement, run: Run, promote: str, by: str, settings: Settings
 ) -> Judgement:
@@ -511,7 +513,7 @@ def version_to_promote(client, case: str, version: int | None) -> int:
         ) from None
     return number
 
-
+# %% ../nbs/16_registry.ipynb #871e6ab0
 def promote(
     case: Case,
     version: int | None = None,  # the challenger if None
@@ -536,7 +538,7 @@ def promote(
             settle(client, case.name, settings)
             return found
 
-
+# %% ../nbs/16_registry.ipynb #42028bbb
 def rollback(case: str, by: str = "a person", settings: Settings | None = None) -> tuple[int, int]:
     "Give the case back to its previous champion: (the one that left, the one that returned)."
     settings = settings or load_settings()

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['TYPES', 'RECORD', 'run_notebook', 'Parameter', 'parameters_of', 'check_parameters', 'show_record', 'records_of',
-           'escape_tables', 'Session', 'begin', 'provenance_of', 'keep', 'judged', 'conclude', 'skipped_cells',
-           'execution_error', 'environment', 'papermill_run', 'execute', 'outcome', 'blank_run', 'attach', 'asset',
-           'render', 'is_readable', 'readable', 'body_of', 'write_report', 'past_runs', 'champion_now', 'write_index']
+           'check_case', 'escape_tables', 'Session', 'begin', 'provenance_of', 'keep', 'judged', 'conclude',
+           'skipped_cells', 'execution_error', 'environment', 'papermill_run', 'execute', 'checked_parameters',
+           'outcome', 'blank_run', 'attach', 'asset', 'render', 'is_readable', 'readable', 'body_of', 'write_report',
+           'past_runs', 'champion_now', 'write_index']
 
-# %% ../nbs/17_runs.ipynb #823b144f
+# %% ../nbs/17_runs.ipynb #01bf2671
 import ast
 import json
 import os
@@ -29,6 +30,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from .aliases import locate
 from .data import Ingested
 from .evaluate import check_metrics
+from .prepare import OPERATIONS
 from .registry import Evidence, Judgement, compile_evidence, decide, judge_now, read_ledger
 from rf_mlops.settings import (
     Case,
@@ -42,7 +44,7 @@ from rf_mlops.settings import (
     write_whole,
 )
 from .tracking import Run, code_of, machine, open_store, start_run
-from .train import Training
+from .train import Training, make_estimator
 
 # %% ../nbs/17_runs.ipynb #f8e377ac
 def run_notebook(name: str, settings: Settings) -> Path:
@@ -67,7 +69,7 @@ class Parameter:
     type: str  # as it is written, a name of TYPES
     default: Any
 
-
+# %% ../nbs/17_runs.ipynb #a6ff7daf
 def parameters_of(notebook: Path) -> dict[str, Parameter]:
     "The parameters of a run notebook. Raises `UserError` unless exactly one cell defines them, with types."
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
@@ -139,7 +141,19 @@ def records_of(notebook) -> dict:
             out |= output.get("data", {}).get(RECORD, {})
     return out
 
-# %% ../nbs/17_runs.ipynb #595d0132
+# %% ../nbs/17_runs.ipynb #00c0f875
+def check_case(case: Case) -> None:
+    "Check what can be checked before anything is read or trained: metric, gates, model, operations. Raises `UserError`."
+    check_metrics(case)
+    make_estimator(case)
+    for step in case.prepare:
+        if step.op not in OPERATIONS:
+            where = f"cases.{case.name}.prepare"
+            raise UserError(
+                f"Unknown operation '{step.op}'", where, todo=nearest(step.op, OPERATIONS)
+            )
+
+
 def escape_tables() -> None:
     "Show what stands in the data as text, never as HTML: a cell may hold a script."
     import pandas as pd
@@ -155,7 +169,7 @@ class Session:
     settings: Settings
     run: Run
 
-
+# %% ../nbs/17_runs.ipynb #4eb3a0ca
 def begin(
     case: str,
     size: str = "small",
@@ -166,7 +180,7 @@ def begin(
     "Check what is asked for and open an MLflow run. Raises `UserError`."
     settings = load_settings()
     chosen = load_case(case, size, load_params(settings, sets=tuple(shlex.split(overrides))))
-    check_metrics(chosen)
+    check_case(chosen)
     escape_tables()
     if seed >= 0:
         chosen = chosen.model_copy(update={"seed": seed})
@@ -278,7 +292,7 @@ def environment(**values: str):
         for key, value in before.items():
             os.environ.pop(key, None) if value is None else os.environ.__setitem__(key, value)
 
-
+# %% ../nbs/17_runs.ipynb #9bb058fd
 def papermill_run(
     notebook: Path, out: Path, parameters: dict, settings: Settings, timeout: int, progress: bool
 ):
@@ -316,7 +330,7 @@ def papermill_run(
             raised = error
     return nbformat.read(out, as_version=4), raised
 
-# %% ../nbs/17_runs.ipynb #f409ace6
+# %% ../nbs/17_runs.ipynb #f47d9abf
 def execute(
     name: str,  # a notebook of nbs/runs, without its ending
     parameters: dict[str, Any],
@@ -327,10 +341,7 @@ def execute(
     "Run a notebook and write its report. Raises `UserError` for wrong parameters; a failed run is returned, not raised."
     settings = settings or load_settings()
     notebook = run_notebook(name, settings)
-    check_parameters(notebook, parameters)
-    full = {p.name: p.default for p in parameters_of(notebook).values()} | parameters
-    if "case" in full:
-        load_case(full["case"], full.get("size", "small"), load_params(settings))
+    full = checked_parameters(notebook, parameters, settings)
     started, clock = datetime.now(UTC), perf_counter()
     folder = (
         settings.path("reports")
@@ -342,19 +353,13 @@ def execute(
     executed, raised = papermill_run(
         notebook, beside / "notebook.ipynb", parameters, settings, timeout, progress
     )
-    error = execution_error(executed, raised)
-    found = records_of(executed)
-    code = code_of(settings.root)
-    run = {
-        **blank_run(full, notebook.name, settings),
-        **found,
+    run = blank_run(full, notebook.name, settings) | records_of(executed)
+    run |= outcome(execution_error(executed, raised), run, settings)
+    run |= {
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(perf_counter() - clock, 1),
-        "commit": code.commit,
-        "dirty": code.dirty,
-        "url": f"{folder.parent.name}/{folder.name}/report.html",
     }
-    run |= outcome(error, run, settings)
+    run |= {"url": f"{folder.parent.name}/{folder.name}/report.html"}
     write_report(beside, executed, run)
     beside.rename(folder)
     attach(run, folder, settings)
@@ -362,6 +367,15 @@ def execute(
     if isinstance(raised, KeyboardInterrupt):
         raise raised
     return run
+
+# %% ../nbs/17_runs.ipynb #3d38256d
+def checked_parameters(notebook: Path, given: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    "All parameters of a run, defaults included. Raises `UserError` for what is unknown or ill-typed, the case too."
+    check_parameters(notebook, given)
+    full = {p.name: p.default for p in parameters_of(notebook).values()} | given
+    if "case" in full:
+        load_case(full["case"], full.get("size", "small"), load_params(settings))
+    return full
 
 
 def outcome(error: str, run: dict, settings: Settings) -> dict[str, Any]:
@@ -383,14 +397,21 @@ def outcome(error: str, run: dict, settings: Settings) -> dict[str, Any]:
     known = {k: entry[k] for k in ("version", "champion_before", "gates", "model_hash")}
     return {**known, "verdict": entry["event"], "error": said, "reason": reason}
 
-# %% ../nbs/17_runs.ipynb #9aa0b84f
+# %% ../nbs/17_runs.ipynb #bd9d08ea
 def blank_run(parameters: dict, notebook: str, settings: Settings) -> dict[str, Any]:
     "The record of a run of which nothing is known yet."
     name = str(parameters.get("case", ""))
     case = load_params(settings).tree["cases"].get(name, {})
     nothing = dict.fromkeys(("version", "champion_before", "metric", "data"))
     empty = dict.fromkeys(("verdict", "reason", "error", "model_hash", "mlflow_run_id"), "")
-    said = {"case": name, "title": case.get("title") or name, "question": case.get("question", "")}
+    code = code_of(settings.root)
+    said = {
+        "commit": code.commit,
+        "dirty": code.dirty,
+        "case": name,
+        "title": case.get("title") or name,
+        "question": case.get("question", ""),
+    }
     return {
         **nothing,
         **empty,
@@ -437,7 +458,7 @@ def is_readable(output: dict) -> bool:
         and RECORD not in output.get("data", {})
     )
 
-
+# %% ../nbs/17_runs.ipynb #16134ee8
 def readable(notebook):
     "A copy that shows only what somebody wants to read."
     from copy import deepcopy
@@ -469,7 +490,7 @@ def body_of(notebook) -> str:
     )
     return exporter.from_notebook_node(readable(notebook))[0]
 
-
+# %% ../nbs/17_runs.ipynb #e0dc25d0
 def write_report(folder: Path, notebook, run: dict) -> None:
     "Write run.json and report.html beside the executed notebook."
     write_whole(folder / "run.json", json.dumps(run, indent=1))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # %% ../nbs/01_schema.ipynb #e5ebb68d
 KINDS = ("number", "integer", "category", "boolean", "datetime")
 
-
+# %% ../nbs/01_schema.ipynb #96988c80
 @dataclass(frozen=True)
 class Column:
     "A column: its type, what is allowed in it, and what training saw."
@@ -128,7 +128,7 @@ def learn_column(
         example=example,
     )
 
-
+# %% ../nbs/01_schema.ipynb #4afc1d1a
 def as_kind(values: "pd.Series", kind: str) -> "pd.Series":
     "Texts that are numbers as numbers, where the column is one; what is none becomes missing."
     import pandas as pd
@@ -297,7 +297,7 @@ def shown(value: Any) -> str:
     "A value as an error shows it, short and on one line."
     return "nothing" if is_nothing(value) else repr(plain(value))[:60]
 
-
+# %% ../nbs/01_schema.ipynb #59cc4b97
 def wrong_types(frame: "pd.DataFrame", schema: Schema) -> list[CellError]:
     "Cells of number columns, or of a regression's target, that hold no finite number."
     import numpy as np

@@ -7,7 +7,7 @@ __all__ = ['hide_secrets', 'without_secrets', 'UserError', 'nearest', 'Strict', 
            'Evaluate', 'Gates', 'as_texts', 'Case', 'Loose', 'ProjectSection', 'PathsSection', 'TrackingSection',
            'ServeSection', 'AppSection', 'Settings', 'scalar', 'parse_yaml', 'block_at', 'explain', 'validated',
            'find_root', 'put', 'overrides_of', 'read_ini', 'load_settings', 'merged', 'parse_set', 'parse_value',
-           'Params', 'load_params', 'check_shape', 'load_case', 'resolve', 'write_whole']
+           'Params', 'load_params', 'check_shape', 'as_block', 'load_case', 'resolve', 'write_whole']
 
 # %% ../nbs/00_settings.ipynb #51adf6e0
 import os
@@ -93,7 +93,7 @@ class Step(Strict):
     op: str
     params: dict[str, Any] = {}
 
-# %% ../nbs/00_settings.ipynb #585f3249
+# %% ../nbs/00_settings.ipynb #6cf6d825
 class ColumnParams(Strict):
     "What a person knows of a column and the data alone cannot tell."
 
@@ -105,6 +105,12 @@ class ColumnParams(Strict):
     categories: list[str] | None = None
     missing: bool | None = None
 
+    @model_validator(mode="after")
+    def range_is_open(self):
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError("the minimum is above the maximum")
+        return self
+
 
 class Split(Strict):
     "Which rows are held out, and how the others are folded. `by`: columns that decide; else all features."
@@ -113,7 +119,7 @@ class Split(Strict):
     folds: int = Field(5, ge=2, le=50)
     by: list[str] = []
 
-
+# %% ../nbs/00_settings.ipynb #4f5cdcd2
 class Evaluate(Strict):
     "How sure we want to be: coverage of the intervals, and how many bootstrap resamples."
 
@@ -135,12 +141,12 @@ class Gates(Strict):
     )  # how far compiled and trained may differ; the task's default if None
     compare: bool = True  # False: a new question, not comparable with the champion's
 
-# %% ../nbs/00_settings.ipynb #f4c7c34e
+# %% ../nbs/00_settings.ipynb #3859be52
 def as_texts(values: Any) -> Any:
     "Class names may be written as numbers: `classes: [0, 1]`."
     return [str(v) for v in values] if isinstance(values, list) else values
 
-
+# %% ../nbs/00_settings.ipynb #79ec438c
 class Case(Strict):
     "A question answered by a model: one block of params.yaml."
 
@@ -167,6 +173,11 @@ class Case(Strict):
     def codes_fit_classes(self):
         if self.codes is not None and len(self.codes) != len(self.classes or []):
             raise ValueError("codes and classes must be equally many")
+        for name, values in (("classes", self.classes), ("codes", self.codes)):
+            if values and len(set(values)) < len(values):
+                raise ValueError(f"{name} must differ from one another")
+        if self.target in self.drop:
+            raise ValueError("the target cannot be dropped")
         return self
 
 # %% ../nbs/00_settings.ipynb #f2000249
@@ -221,9 +232,9 @@ class Settings(Loose):
         "Where MLflow keeps its records: the URL from the settings, or SQLite inside `mlruns/`."
         return self.tracking.uri or f"sqlite:///{self.path('mlruns') / 'mlflow.db'}"
 
-# %% ../nbs/00_settings.ipynb #3e81e4c7
+# %% ../nbs/00_settings.ipynb #52b24cc0
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
-_FLOAT = re.compile(r"[-+]?(0|[1-9][0-9]*)?(\.[0-9]+|(?<=[0-9])\.)?([eE][-+]?[0-9]+)?")
+_FLOAT = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
 
 
@@ -235,11 +246,11 @@ def scalar(
         return _WORDS[text.lower()]
     if _INTEGER.fullmatch(text):
         return int(text)
-    if _FLOAT.fullmatch(text) and any(c.isdigit() for c in text):
+    if _FLOAT.fullmatch(text):
         return float(text)
     return text
 
-# %% ../nbs/00_settings.ipynb #310c63e5
+# %% ../nbs/00_settings.ipynb #d0244514
 def parse_yaml(
     text: str,  # the document
     where: str = "YAML",  # the name used in errors
@@ -249,9 +260,10 @@ def parse_yaml(
     from ruamel.yaml.error import YAMLError
 
     yaml = YAML(typ="safe", pure=True)
-    for tag in ("bool", "int", "float", "null", "timestamp"):
+    for tag in ("bool", "int", "float", "null", "timestamp", "value", "str"):
         yaml.constructor.add_constructor(
-            f"tag:yaml.org,2002:{tag}", lambda loader, node: scalar(node.value)
+            f"tag:yaml.org,2002:{tag}",
+            lambda loader, node: node.value if node.style else scalar(node.value),  # quoted: a text
         )
     try:
         return yaml.load(text)
@@ -280,14 +292,16 @@ def block_at(
         model = models[0]
     return model
 
-# %% ../nbs/00_settings.ipynb #162a1b9e
+# %% ../nbs/00_settings.ipynb #8ad3ff42
 def explain(
     error: ValidationError,
     model: type[BaseModel],  # what was being validated
     where: str,  # file and outer key
 ) -> UserError:
     "Turn pydantic's finding into an error for the reader."
-    found = error.errors()[0]
+    found = min(
+        error.errors(), key=lambda e: e["type"] != "extra_forbidden"
+    )  # a slip explains what is missing
     path = found["loc"]
     key = ".".join(str(p) for p in path)
     place = f"{where}.{key}" if key else where
@@ -393,7 +407,7 @@ def load_settings(
         raise UserError("Unknown section 'root'", "settings.ini", todo=nearest("root", sections))
     return validated(Settings, {**tree, "root": root}, "settings.ini")
 
-# %% ../nbs/00_settings.ipynb #94d73ae9
+# %% ../nbs/00_settings.ipynb #03371852
 def merged(under: dict, over: dict) -> dict:
     "Both mappings in one; where both hold a block the blocks are merged, else `over` wins."
     out = dict(under)
@@ -417,14 +431,14 @@ def parse_set(
             f"--set {path}",
             todo=f"set {_PREFIX}{'__'.join(keys).upper()} in the environment",
         )
-    return keys, parse_value(value)
+    return keys, parse_value(value, f"--set {path}")
 
 
-def parse_value(text: str) -> Any:
+def parse_value(text: str, where: str) -> Any:
     "One value from the command line or the environment: a scalar, or YAML where it begins like a list, mapping or quote."
-    return parse_yaml(text, "value") if text[:1] in ("[", "{", '"', "'") else scalar(text)
+    return parse_yaml(text, where) if text[:1] in ("[", "{", '"', "'") else scalar(text)
 
-# %% ../nbs/00_settings.ipynb #5b992a5a
+# %% ../nbs/00_settings.ipynb #f8032219
 @dataclass(frozen=True)
 class Params:
     "params.yaml as it was written, and the overrides that apply to it."
@@ -438,7 +452,7 @@ class Params:
         "The cases there are, in the file's order."
         return list(self.tree["cases"])
 
-
+# %% ../nbs/00_settings.ipynb #4dfe4a1f
 def load_params(
     settings: Settings | None = None,
     sets: tuple[str, ...] = (),  # `--set` texts
@@ -450,14 +464,21 @@ def load_params(
     path = settings.path("params")
     if not path.is_file():
         raise UserError("params.yaml is not there", str(path), todo="see [paths] in settings.ini")
-    tree = parse_yaml(path.read_text(encoding="utf-8"), path.name) or {}
-    tree = check_shape(tree, path.name)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError("params.yaml is not UTF-8", str(path), got=str(error)) from None
+    tree = check_shape(parse_yaml(text, path.name) or {}, path.name)
     sections = set(Settings.model_fields) - {"root"}
     said = [
-        (p, parse_value(t), k) for k, (p, t) in overrides_of(env).items() if p[0] not in sections
+        (p, parse_value(t, k), k) for k, (p, t) in overrides_of(env).items() if p[0] not in sections
     ]
     said += [(*parse_set(text), f"--set {text}") for text in sets]
     for keys, _, where in said:
+        if len(keys) < 2:
+            raise UserError(
+                "This variable names a case but no key of it", where, expected=f"{where}__<KEY>"
+            )
         if keys[0] not in tree["cases"]:
             known = [*tree["cases"], *(sorted(sections) if where.startswith(_PREFIX) else [])]
             raise UserError(f"No case or section '{keys[0]}'", where, todo=nearest(keys[0], known))
@@ -483,7 +504,14 @@ def check_shape(tree: Any, where: str) -> dict:
         raise UserError("There is no case", where, todo="add one under cases:")
     return tree
 
-# %% ../nbs/00_settings.ipynb #0f89709a
+# %% ../nbs/00_settings.ipynb #35668128
+def as_block(value: Any, where: str) -> dict:
+    "A block of keys; nothing counts as an empty one. Raises `UserError` for anything else."
+    if value is None or isinstance(value, dict):
+        return value or {}
+    raise UserError("This is not a block of keys", where, got=repr(value)[:60])
+
+# %% ../nbs/00_settings.ipynb #e24c68d8
 def load_case(
     name: str,  # a case of params.yaml
     size: str = "small",  # `small`, or a name under the case's `sizes:`
@@ -495,14 +523,17 @@ def load_case(
     if name not in params.tree["cases"]:
         raise UserError(f"No case '{name}'", where, todo=nearest(name, params.names))
     block = dict(params.tree["cases"][name])
-    sizes = {"small": {}, **(block.pop("sizes", None) or {})}
+    sizes = {"small": {}, **as_block(block.pop("sizes", None), f"{where}.{name}.sizes")}
     if size not in sizes:
         raise UserError(
             f"Case '{name}' has no size '{size}'",
             f"{where}.{name}.sizes",
             todo=nearest(size, sizes),
         )
-    values = merged(merged(params.tree["defaults"], block), sizes[size] or {})
+    if "name" in block:
+        raise UserError("Unknown key 'name'", f"{where}.{name}", todo="a case is named by its key")
+    chosen = as_block(sizes[size], f"{where}.{name}.sizes.{size}")
+    values = merged(merged(params.tree["defaults"], block), chosen)
     values = deepcopy(
         values
     )  # an override of one case must not reach another through shared defaults

@@ -7,8 +7,9 @@ __all__ = ['Columns', 'READ', 'NOTHING', 'DTYPES', 'is_empty', 'as_number', 'as_
            'typed_column', 'dtype_of', 'read_cells', 'missing_mask', 'broken_rules', 'typed', 'require', 'from_records',
            'from_arrays', 'from_csv', 'from_arrow', 'from_parquet', 'from_frame', 'raw_columns']
 
-# %% ../nbs/02_tables.ipynb #6a659284
-from io import BytesIO
+# %% ../nbs/02_tables.ipynb #08a0634d
+import csv
+from io import BytesIO, StringIO
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,7 @@ READ = {
 NOTHING: dict[str, Any] = {"category": None, "datetime": np.datetime64("NaT", "us")}  # else NaN
 DTYPES: dict[str, Any] = {"category": object, "datetime": "datetime64[us]"}  # else float64
 
-# %% ../nbs/02_tables.ipynb #bc36215e
+# %% ../nbs/02_tables.ipynb #5695bc77
 def typed_column(
     values: Any,  # one value a row, of any type
     column: Column,
@@ -115,10 +116,14 @@ def typed_column(
     ]
     return out, errors
 
-
+# %% ../nbs/02_tables.ipynb #c6978288
 def dtype_of(values: Any) -> type:
     "float for plain numbers; else object, which leaves every value as it came."
-    return float if all(type(v) in (int, float) for v in values) else object
+    return (
+        float
+        if all(type(v) is float or (type(v) is int and abs(v) < 2**63) for v in values)
+        else object
+    )
 
 
 def read_cells(values: Any, column: Column) -> tuple[np.ndarray, np.ndarray]:
@@ -187,7 +192,7 @@ def typed(
         errors += found
     return out, sorted(errors, key=lambda e: (e.row, e.column))
 
-
+# %% ../nbs/02_tables.ipynb #ce4b2a43
 def require(
     raw: dict[str, Any],
     schema: Schema,
@@ -198,7 +203,7 @@ def require(
         raise explain_cells(errors, schema.case)
     return columns
 
-# %% ../nbs/02_tables.ipynb #13009ee3
+# %% ../nbs/02_tables.ipynb #60bdc8da
 def from_records(
     records: list[dict],
     schema: Schema,
@@ -206,6 +211,10 @@ def from_records(
     "Records by name. Raises `UserError` for a key no column has: it is probably a misspelling."
     known = {*schema.names, schema.target}
     for number, record in enumerate(records, start=1):
+        if not isinstance(record, dict):
+            raise UserError(
+                "A row is no record", f"row {number}", "names and values", repr(record)[:60]
+            )
         for key in set(record) - known:
             raise UserError(
                 f"Unknown column '{key}'", f"row {number}", todo=nearest(key, schema.names)
@@ -213,7 +222,7 @@ def from_records(
     keys = [c.name for c in schema.columns if c.missing or any(c.name in r for r in records)]
     return {k: [r.get(k) for r in records] for k in keys}
 
-
+# %% ../nbs/02_tables.ipynb #3573e28a
 def from_arrays(
     rows: Any,  # one list of values a row
     schema: Schema,
@@ -235,7 +244,7 @@ def from_arrays(
             )
     return {name: [row[i] for row in rows] for i, name in enumerate(schema.names)}
 
-# %% ../nbs/02_tables.ipynb #b88bbd61
+# %% ../nbs/02_tables.ipynb #f4130691
 def from_csv(
     content: bytes,  # UTF-8, with or without a byte order mark; comma-separated, with a header
 ) -> dict[str, list]:  # raw columns, all texts
@@ -243,14 +252,14 @@ def from_csv(
     if not content.strip():
         raise UserError("The CSV file is empty", expected="a header and at least one row")
     try:
-        header = content.decode("utf-8-sig").splitlines()[0]
+        header = next(csv.reader(StringIO(content.decode("utf-8-sig"))))
     except UnicodeDecodeError as error:
         raise UserError(
             "The CSV file is not UTF-8",
             f"byte {error.start}",
             got=repr(error.object[error.start : error.start + 1]),
         ) from None
-    names = [n.strip().strip('"') for n in header.split(",")]
+    names = [n.strip() for n in header]
     if repeated := {n for n in names if names.count(n) > 1}:
         raise UserError(f"The column '{repeated.pop()}' is there twice", "CSV header")
     options = pa.csv.ConvertOptions(
@@ -265,7 +274,7 @@ def from_csv(
         raise UserError("The CSV file cannot be read", got=str(error).splitlines()[0]) from None
     return {n: table[n].to_pylist() for n in table.column_names}
 
-# %% ../nbs/02_tables.ipynb #d218a4fb
+# %% ../nbs/02_tables.ipynb #25af3383
 def from_arrow(table: pa.Table) -> dict[str, Any]:
     "Raw columns of an Arrow table: numbers as arrays, anything else as a list."
     out: dict[str, Any] = {}
@@ -289,6 +298,9 @@ def from_parquet(content: bytes) -> dict[str, Any]:
 
 def from_frame(frame: Any) -> dict[str, Any]:
     "Raw columns of a pandas DataFrame, without importing pandas."
+    names = [str(n) for n in frame.columns]
+    if repeated := {n for n in names if names.count(n) > 1}:
+        raise UserError(f"The column '{repeated.pop()}' is there twice", "the frame's columns")
     return {str(n): frame[n].to_numpy() for n in frame.columns}
 
 # %% ../nbs/02_tables.ipynb #9928f4e7

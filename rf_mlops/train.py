@@ -84,7 +84,7 @@ def make_encoder(prepare: Prepare, linear: bool):
     parts = [("numbers", make_pipeline(*steps) if steps else "passthrough", numbers)]
     return ColumnTransformer([p for p in [*parts, ("codes", one_hot, codes)] if p[2]])
 
-
+# %% ../nbs/10_train.ipynb #2f6a8f51
 def fit_pipeline(
     case: Case,
     schema: Schema,
@@ -132,11 +132,12 @@ def encode_target(
     numbers = {c: i for i, c in enumerate(schema.classes)}
     return values.map(text_of).map(numbers).to_numpy(dtype=np.int64)
 
-# %% ../nbs/10_train.ipynb #80a5e4fb
+# %% ../nbs/10_train.ipynb #a46ff6b9
 def folds_of(
     y: np.ndarray,
     keys: np.ndarray,  # rows with equal keys stay together
     case: Case,
+    classes: int = 0,  # how many there should be; 0 for a regression
 ) -> list[tuple[np.ndarray, np.ndarray]]:  # (fit, held out) positions
     "Cross-validation folds. Raises `UserError` where a class has too few rows for them."
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
@@ -151,7 +152,7 @@ def folds_of(
         )
     if case.task == "regression":
         return list(GroupKFold(n, shuffle=True, random_state=0).split(y, y, keys))
-    fewest = int(np.bincount(y)[np.unique(y)].min())
+    fewest = int(np.bincount(y, minlength=classes).min())
     if fewest < n:
         raise UserError(
             "A class has too few training rows",
@@ -161,7 +162,7 @@ def folds_of(
         )
     return list(StratifiedGroupKFold(n, shuffle=True, random_state=0).split(y, y, keys))
 
-# %% ../nbs/10_train.ipynb #da5e5aed
+# %% ../nbs/10_train.ipynb #991824b6
 def out_of_fold(
     case: Case,
     schema: Schema,
@@ -172,7 +173,7 @@ def out_of_fold(
     "Answers for each training row from a pipeline fitted without it."
     shape = (len(y), len(schema.classes)) if schema.task == "classification" else (len(y),)
     out = np.full(shape, np.nan)
-    for fit, held_out in folds_of(y, keys, case):
+    for fit, held_out in folds_of(y, keys, case, len(schema.classes)):
         pipeline = fit_pipeline(case, schema, X.iloc[fit], y[fit])
         out[held_out] = answers(pipeline, schema, X.iloc[held_out])
     return out
@@ -197,7 +198,7 @@ class Training:
         model = self.pipeline[-1]
         return float(model.oob_score_) if getattr(model, "oob_score", False) else None
 
-
+# %% ../nbs/10_train.ipynb #eb334260
 def train(
     case: Case,
     schema: Schema,
