@@ -234,7 +234,7 @@ def train_command(
     "Train, judge and report one case."
     raise typer.Exit(train_cases([case], size, seed, sets, not no_promote, summary))
 
-# %% ../nbs/23_cli.ipynb #0e2e20b2
+# %% ../nbs/23_cli.ipynb #e81ffbe5
 @app.command("models", epilog="Example:  rf-mlops models iris")
 def models_command(
     case: Annotated[
@@ -257,7 +257,7 @@ def models_command(
         return
     print_table(["case", "version", "alias", "model", "metric", "decided", "reason"], rows)
 
-# %% ../nbs/23_cli.ipynb #3348793b
+# %% ../nbs/23_cli.ipynb #a5299ddf
 @app.command("promote", epilog="Example:  rf-mlops promote iris  ·  rf-mlops promote iris 3")
 def promote_command(
     case: Annotated[str, typer.Argument(help="A case of params.yaml.")],
@@ -280,7 +280,7 @@ def promote_command(
     print(f"\n{case} v{found.version}: {found.verdict}. {found.reason}")
     raise typer.Exit(Exit.REFUSED if found.verdict == "refused" else Exit.FINE)
 
-# %% ../nbs/23_cli.ipynb #fbd5b878
+
 @app.command("rollback", epilog="Example:  rf-mlops rollback iris")
 def rollback_command(case: Annotated[str, typer.Argument(help="A case of params.yaml.")]) -> None:
     "Give a case back to its previous champion."
