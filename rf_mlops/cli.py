@@ -7,8 +7,9 @@ __all__ = ['app', 'Size', 'Seed', 'Sets', 'NoPromote', 'Summary', 'Exit', 'exit_
            'markdown_summary', 'show_version', 'root', 'train_cases', 'report', 'run_command', 'train_command',
            'models_command', 'promote_command', 'rollback_command', 'main']
 
-# %% ../nbs/23_cli.ipynb #93b98bd5
+# %% ../nbs/23_cli.ipynb #64e3ccb6
 import shlex
+import signal
 import sys
 from enum import IntEnum
 from pathlib import Path
@@ -18,7 +19,7 @@ import typer
 
 from . import __version__
 
-# %% ../nbs/23_cli.ipynb #13a85ff3
+# %% ../nbs/23_cli.ipynb #3559814b
 class Exit(IntEnum):
     "What a script can tell from `$?`."
 
@@ -33,7 +34,10 @@ def exit_code(runs: list[dict]) -> Exit:
     verdicts = {run["verdict"] for run in runs}
     if "failed" in verdicts:
         return Exit.FAILED
-    return Exit.REFUSED if "refused" in verdicts else Exit.FINE
+    refused = any(
+        not gate["passed"] for run in runs for gate in run["gates"]
+    )  # also of an unchanged champion
+    return Exit.REFUSED if refused else Exit.FINE
 
 # %% ../nbs/23_cli.ipynb #ecf6f599
 _COLOURS = {
@@ -136,7 +140,7 @@ def root(
 ) -> None:
     pass
 
-# %% ../nbs/23_cli.ipynb #8cb03075
+# %% ../nbs/23_cli.ipynb #4e66927f
 def train_cases(
     names: list[str],
     size: str,
@@ -168,7 +172,14 @@ def train_cases(
             "overrides": shlex.join(mine),
             "promote": promote,
         }
-        done.append(execute("train", asked, settings, progress=sys.stderr.isatty()))
+        try:
+            done.append(execute("train", asked, settings, progress=sys.stderr.isatty()))
+        except KeyboardInterrupt:
+            print(
+                f"\nStopped while training {name}; its report is in {settings.path('reports')}.",
+                file=sys.stderr,
+            )
+            raise typer.Exit(130) from None
     report(done, settings)
     if summary:
         with summary.open("a", encoding="utf-8") as file:
@@ -292,14 +303,14 @@ def rollback_command(case: Annotated[str, typer.Argument(help="A case of params.
     write_index(load_settings())
     print(f"{case}: v{returned} is champion again; v{left} has left.")
 
-# %% ../nbs/23_cli.ipynb #15d5b52a
+# %% ../nbs/23_cli.ipynb #45d06a80
 def main() -> None:
     "The command line's entry: mistakes are told without a traceback."
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # ended from outside: as tidy as Ctrl-C
     try:
         app()
-    except KeyboardInterrupt:
-        print("Stopped; nothing was promoted after this moment.", file=sys.stderr)
-        sys.exit(130)
     except Exception as error:
         from filelock import Timeout
 

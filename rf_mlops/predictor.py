@@ -32,7 +32,7 @@ def open_session(graph: bytes):
             "The model's graph cannot be read", "model.onnx", got=str(error).splitlines()[0]
         ) from None
 
-# %% ../nbs/12_predictor.ipynb #4d9288df
+# %% ../nbs/12_predictor.ipynb #a10efb8a
 GOLDEN_TOLERANCE = 1e-3  # of a probability, or of the values' mean size
 
 
@@ -40,7 +40,7 @@ def columns_of(table: Any, schema: Schema) -> dict[str, np.ndarray]:
     "Whatever a table comes as, as typed columns; `UserError` lists every cell that does not fit."
     return require(raw_columns(table, schema), schema)
 
-# %% ../nbs/12_predictor.ipynb #ecc9d603
+# %% ../nbs/12_predictor.ipynb #14f673e0
 class Predictor:
     "A bundle that answers. Making one asks its golden rows first, unless told not to, and raises `UserError` for wrong answers."
 
@@ -65,7 +65,9 @@ class Predictor:
             )
         padded = np.concatenate([matrix, matrix]) if rows == 1 else matrix
         out = self._session.run(self._outputs, {"X": padded})[0][:rows]
-        return out if self.schema.classes else out.reshape(rows)
+        return (
+            np.clip(out, 0, 1) if self.schema.classes else out.reshape(rows)
+        )  # sums may end an ulp above 1
 
     def predict_proba(self, table: Any) -> np.ndarray:
         "Probabilities in the order of `schema.classes`: rows × classes, float32. Takes any table `tables` knows."

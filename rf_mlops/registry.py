@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FEWEST_COMMON', 'Evidence', 'load_evidence', 'compile_evidence', 'occurrence', 'common_rows', 'Gate', 'data_gate',
            'parity_gate', 'metric_gate', 'number_gate', 'champion_gate', 'Judgement', 'judge', 'ledger_path',
-           'head_path', 'linked', 'read_ledger', 'write_ledger', 'champions', 'aliases_now', 'settle', 'adopt',
+           'head_path', 'linked', 'read_ledger', 'write_ledger', 'champions', 'aliases_now', 'settle', 'catch_up',
            'champion_version', 'evidence_of', 'rolled_back', 'judge_now', 'register', 'record', 'decide', 'carry_out',
            'version_to_promote', 'promote', 'rollback', 'model_rows']
 
@@ -211,7 +211,7 @@ def champion_gate(case: Case, it: Evidence, champion: Evidence, version: int) ->
     expected = f"lower end of the {case.metric} difference at least −{allowed:.4g}"
     return Gate(name, expected, f"{found} on {len(mine)} common rows", found.low >= -allowed)
 
-# %% ../nbs/16_registry.ipynb #68c045fa
+# %% ../nbs/16_registry.ipynb #2de12c7e
 @dataclass(frozen=True)
 class Judgement:
     "The gates of one model against one champion, and what follows."
@@ -242,7 +242,7 @@ class Judgement:
             pd.DataFrame(rows).style.hide(axis="index").set_properties(**{"white-space": "normal"})
         )
 
-# %% ../nbs/16_registry.ipynb #bfa51967
+# %% ../nbs/16_registry.ipynb #8df51e64
 def judge(
     case: Case,
     it: Evidence,  # of the model to be judged
@@ -263,6 +263,7 @@ def judge(
             "unchanged",
             f"This is the same model as champion v{version}, to the byte.",
         )
+        reason += f" It would now be refused by: {'; '.join(failed)}." if failed else ""
     elif failed:
         verdict, reason = "refused", f"Refused by: {'; '.join(failed)}."
     else:
@@ -336,7 +337,7 @@ def champions(entries: list[dict]) -> list[int]:
             stack.pop()
     return stack
 
-# %% ../nbs/16_registry.ipynb #2183f017
+# %% ../nbs/16_registry.ipynb #2d3ac3d1
 def aliases_now(client, case: str) -> dict[str, int]:
     "The aliases of a case; none for a case that was never registered."
     from mlflow.exceptions import MlflowException
@@ -346,20 +347,11 @@ def aliases_now(client, case: str) -> dict[str, int]:
     except MlflowException:
         return {}
 
-# %% ../nbs/16_registry.ipynb #91405c85
+
 def settle(client, case: str, settings: Settings) -> int | None:
     "Make the aliases follow the ledger; return the champion. Call it while holding the store's lock."
     stack = champions(read_ledger(settings, case))
     now = aliases_now(client, case)
-    if (
-        "champion" in now
-        and now["champion"] not in stack[-1:]
-        and (settings.tracking.uri or not stack)
-    ):
-        adopt(
-            settings, case, now["champion"]
-        )  # decided elsewhere: a shared store, or one older than this ledger
-        stack = champions(read_ledger(settings, case))
     wanted = dict(zip(("champion", "previous"), stack[::-1], strict=False))
     for alias, version in wanted.items():
         if now.get(alias) != version:
@@ -371,13 +363,18 @@ def settle(client, case: str, settings: Settings) -> int | None:
         client.delete_registered_model_alias(case, alias)
     return wanted.get("champion")
 
-# %% ../nbs/16_registry.ipynb #ebe1c461
-def adopt(settings: Settings, case: str, version: int) -> None:
-    "Take a champion into the ledger that the store had and the ledger did not."
-    entry = {"case": case, "event": "promoted", "version": version, "champion_before": None}
-    write_ledger(
-        settings, {**entry, "reason": "Decided elsewhere, found in the store.", "by": "the store"}
-    )
+# %% ../nbs/16_registry.ipynb #90ce1adf
+def catch_up(client, case: str, settings: Settings) -> int | None:
+    "Before a decision: take over what was decided elsewhere, finish what was begun here; return the champion."
+    stack = champions(read_ledger(settings, case))
+    there = aliases_now(client, case).get("champion")
+    if there is not None and there not in stack[-1:] and (settings.tracking.uri or not stack):
+        entry = {"case": case, "event": "promoted", "version": there, "champion_before": None}
+        write_ledger(
+            settings,
+            {**entry, "reason": "Decided elsewhere, found in the store.", "by": "the store"},
+        )
+    return settle(client, case, settings)
 
 
 def champion_version(client, case: str, settings: Settings) -> int | None:
@@ -432,7 +429,7 @@ def register(client, case: str, run: Run, model_hash: str) -> int:
     ).version
     return int(version)
 
-# %% ../nbs/16_registry.ipynb #c463a57f
+# %% ../nbs/16_registry.ipynb #3655cece
 def record(settings: Settings, found: Judgement, event: str, run_id: str, by: str) -> None:
     "Write a judgement into the ledger."
     gates = [asdict(g) for g in found.gates]
@@ -451,7 +448,7 @@ def record(settings: Settings, found: Judgement, event: str, run_id: str, by: st
     }
     write_ledger(settings, {**entry, **rest, "run_id": run_id, "by": by})
 
-# %% ../nbs/16_registry.ipynb #9797ad44
+# %% ../nbs/16_registry.ipynb #e86ad2bc
 def decide(
     case: Case,
     it: Evidence,
@@ -465,7 +462,7 @@ def decide(
     while True:
         found = judge_now(case, it, run.client, settings)
         with store_lock(settings):
-            if settle(run.client, case.name, settings) != found.champion:
+            if catch_up(run.client, case.name, settings) != found.champion:
                 continue
             return carry_out(case, found, run, promote, by, settings)
 
@@ -490,7 +487,7 @@ def carry_out(
     settle(run.client, case.name, settings)
     return found
 
-# %% ../nbs/16_registry.ipynb #cc904e4f
+# %% ../nbs/16_registry.ipynb #18018eeb
 def version_to_promote(client, case: str, version: int | None) -> int:
     "The version asked for, or the challenger. Raises `UserError` where there is none."
     from mlflow.exceptions import MlflowException
@@ -513,7 +510,7 @@ def version_to_promote(client, case: str, version: int | None) -> int:
         ) from None
     return number
 
-# %% ../nbs/16_registry.ipynb #871e6ab0
+# %% ../nbs/16_registry.ipynb #ad5fde7c
 def promote(
     case: Case,
     version: int | None = None,  # the challenger if None
@@ -530,7 +527,7 @@ def promote(
     while True:
         found = replace(judge_now(case, it, client, settings), version=number)
         with store_lock(settings):
-            if settle(client, case.name, settings) != found.champion:
+            if catch_up(client, case.name, settings) != found.champion:
                 continue
             if found.verdict in ("passed", "waiting"):
                 found = replace(found, verdict="promoted", reason="All gates passed.")
@@ -538,13 +535,13 @@ def promote(
             settle(client, case.name, settings)
             return found
 
-# %% ../nbs/16_registry.ipynb #42028bbb
+# %% ../nbs/16_registry.ipynb #cbe7e2ee
 def rollback(case: str, by: str = "a person", settings: Settings | None = None) -> tuple[int, int]:
     "Give the case back to its previous champion: (the one that left, the one that returned)."
     settings = settings or load_settings()
     client = open_store(settings)
     with store_lock(settings):
-        settle(client, case, settings)
+        catch_up(client, case, settings)
         stack = champions(read_ledger(settings, case))
         if len(stack) < 2:
             raise UserError(

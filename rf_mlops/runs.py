@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['TYPES', 'RECORD', 'run_notebook', 'Parameter', 'parameters_of', 'check_parameters', 'show_record', 'records_of',
            'check_case', 'escape_tables', 'Session', 'begin', 'provenance_of', 'keep', 'judged', 'conclude',
-           'skipped_cells', 'execution_error', 'environment', 'papermill_run', 'execute', 'checked_parameters',
-           'outcome', 'blank_run', 'attach', 'asset', 'render', 'is_readable', 'readable', 'body_of', 'write_report',
-           'past_runs', 'champion_now', 'write_index']
+           'skipped_cells', 'execution_error', 'environment', 'kernel_channel', 'papermill_run', 'execute',
+           'checked_parameters', 'outcome', 'blank_run', 'attach', 'asset', 'render', 'is_readable', 'readable',
+           'body_of', 'write_report', 'past_runs', 'champion_now', 'write_index']
 
 # %% ../nbs/17_runs.ipynb #01bf2671
 import ast
@@ -46,11 +46,16 @@ from rf_mlops.settings import (
 from .tracking import Run, code_of, machine, open_store, start_run
 from .train import Training, make_estimator
 
-# %% ../nbs/17_runs.ipynb #f8e377ac
+# %% ../nbs/17_runs.ipynb #4cb9b634
 def run_notebook(name: str, settings: Settings) -> Path:
     "The path of `nbs/runs/<name>.ipynb`, or of the package's own. Raises `UserError` where there is neither."
     own = settings.path("notebooks") / "runs"
-    packaged = Path(str(resources.files("rf_mlops"))) / "notebooks"
+    package = Path(str(resources.files("rf_mlops")))
+    packaged = (
+        package / "notebooks"
+        if (package / "notebooks").is_dir()
+        else package.parent / "nbs" / "runs"
+    )
     for folder in (own, packaged):
         if (folder / f"{name}.ipynb").is_file():
             return folder / f"{name}.ipynb"
@@ -248,7 +253,7 @@ def conclude(session: Session, it: Evidence, promote: bool = True) -> Judgement:
     session.run.finish()
     return final
 
-# %% ../nbs/17_runs.ipynb #53f45b44
+# %% ../nbs/17_runs.ipynb #605d96f2
 def skipped_cells(notebook) -> list[int]:
     "Positions (from 1) of code cells that never ran to their end."
     out = []
@@ -258,9 +263,16 @@ def skipped_cells(notebook) -> list[int]:
             out.append(number)
     return out
 
-
+# %% ../nbs/17_runs.ipynb #2139a954
 def execution_error(notebook, raised: BaseException | None) -> str:
     "Why a run failed, for the reader; empty for one that did not."
+    name = type(raised).__name__ if raised else ""
+    if name == "CellTimeoutError":
+        return (
+            "A cell took too long and was stopped.\n  to do: allow more time, or give it less to do"
+        )
+    if name == "KeyboardInterrupt":
+        return "The run was stopped by hand."
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if output.output_type == "error" and output.ename != "SystemExit":
@@ -269,18 +281,18 @@ def execution_error(notebook, raised: BaseException | None) -> str:
                     if output.ename == "UserError"
                     else f"{output.ename}: {output.evalue}"
                 )
-    name = type(raised).__name__ if raised else ""
     if name == "DeadKernelError":
         return "The kernel died.\n  expected: every cell to finish\n  to do: look for too little memory, or a crash in a library"
-    if name == "KeyboardInterrupt":
-        return "The run was stopped by hand."
-    if raised is not None:
+    if name not in (
+        "",
+        "PapermillExecutionError",
+    ):  # papermill's own tells of an exit, which is told better below
         return f"{name}: {raised}"
     if skipped := skipped_cells(notebook):
         return f"The run ended early: cells {', '.join(map(str, skipped))} never ran.\n  to do: look for sys.exit or exit() in the notebook"
     return ""
 
-# %% ../nbs/17_runs.ipynb #a6998c09
+# %% ../nbs/17_runs.ipynb #7892a863
 @contextmanager
 def environment(**values: str):
     "Set environment variables for a kernel about to start, and restore them."
@@ -292,7 +304,19 @@ def environment(**values: str):
         for key, value in before.items():
             os.environ.pop(key, None) if value is None else os.environ.__setitem__(key, value)
 
-# %% ../nbs/17_runs.ipynb #9bb058fd
+
+@contextmanager
+def kernel_channel():
+    "How to talk to a kernel: by private files where the system has them, so that no other user can listen."
+    from tempfile import TemporaryDirectory
+
+    from traitlets.config import Config
+
+    with TemporaryDirectory(prefix="rf-mlops-") as folder:
+        private = {"transport": "ipc", "ip": f"{folder}/kernel"} if os.name == "posix" else {}
+        yield Config({"KernelManager": private})
+
+# %% ../nbs/17_runs.ipynb #51c87dc3
 def papermill_run(
     notebook: Path, out: Path, parameters: dict, settings: Settings, timeout: int, progress: bool
 ):
@@ -301,12 +325,12 @@ def papermill_run(
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
-    from traitlets.config import Config
 
     raised: BaseException | None = None
-    # Files instead of ports where the system has them: other users of the machine cannot listen.
-    transport = "ipc" if os.name == "posix" else "tcp"
-    with environment(RF_MLOPS_PROJECT=str(settings.root), MLFLOW_DISABLE_TELEMETRY="true"):
+    with (
+        kernel_channel() as channel,
+        environment(RF_MLOPS_PROJECT=str(settings.root), MLFLOW_DISABLE_TELEMETRY="true"),
+    ):
         try:
             papermill.execute_notebook(
                 str(notebook),
@@ -318,7 +342,7 @@ def papermill_run(
                 if progress
                 else False,
                 execution_timeout=timeout,
-                config=Config({"KernelManager": {"transport": transport}}),
+                config=channel,
             )
         except (
             PapermillExecutionError,

@@ -378,7 +378,7 @@ def overrides_of(env: dict) -> dict[str, tuple[list[str], str]]:
     names = {k: k.removeprefix(_PREFIX) for k in found}
     return {k: ((n.lower() if n.isupper() else n).split("__"), found[k]) for k, n in names.items()}
 
-# %% ../nbs/00_settings.ipynb #2c3c6e1a
+# %% ../nbs/00_settings.ipynb #48a126f3
 def read_ini(path: Path) -> dict[str, dict[str, str]]:
     "The sections of an ini file. Raises `UserError` where it cannot be parsed."
     parser = ConfigParser(interpolation=None)
@@ -403,6 +403,12 @@ def load_settings(
     for path, text in overrides_of(env).values():
         if path[0] in sections:
             put(tree, path, text, "environment")
+    if "?" in str(root):
+        raise UserError(
+            "The project's path holds a question mark",
+            str(root),
+            todo="rename the folder: addresses end there",
+        )
     if "root" in tree:
         raise UserError("Unknown section 'root'", "settings.ini", todo=nearest("root", sections))
     return validated(Settings, {**tree, "root": root}, "settings.ini")
