@@ -88,7 +88,7 @@ def markdown_summary(runs: list[dict]) -> str:
     ]
     return "\n".join(lines) + "\n"
 
-# %% ../nbs/23_cli.ipynb #f84028a8
+# %% ../nbs/23_cli.ipynb #15367042
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -103,8 +103,7 @@ Size = Annotated[
     str, typer.Option(help="`small`, or a name under the case's `sizes:` in params.yaml.")
 ]
 Seed = Annotated[
-    int | None,
-    typer.Option(min=0, max=2**32 - 1, help="The model's seed instead of params.yaml's."),
+    int, typer.Option(min=-1, max=2**32 - 1, help="The model's seed; -1: as in params.yaml.")
 ]
 Sets = Annotated[
     list[str] | None,
@@ -140,11 +139,11 @@ def root(
 ) -> None:
     pass
 
-# %% ../nbs/23_cli.ipynb #4e66927f
+# %% ../nbs/23_cli.ipynb #27392f67
 def train_cases(
     names: list[str],
     size: str,
-    seed: int | None,
+    seed: int,
     sets: list[str] | None,
     promote: bool,
     summary: Path | None,
@@ -164,20 +163,13 @@ def train_cases(
 
     done = []
     for name in names or params.names:
-        mine = [s for s in sets or [] if s.strip().startswith(f"{name}.")]
-        asked = {
-            "case": name,
-            "size": size,
-            "seed": -1 if seed is None else seed,
-            "overrides": shlex.join(mine),
-            "promote": promote,
-        }
+        mine = shlex.join(s for s in sets or [] if s.strip().startswith(f"{name}."))
+        asked = {"case": name, "size": size, "seed": seed, "overrides": mine, "promote": promote}
         try:
             done.append(execute("train", asked, settings, progress=sys.stderr.isatty()))
         except KeyboardInterrupt:
             print(
-                f"\nStopped while training {name}; its report is in {settings.path('reports')}.",
-                file=sys.stderr,
+                f"\nStopped while training {name}: see {settings.path('reports')}.", file=sys.stderr
             )
             raise typer.Exit(130) from None
     report(done, settings)
@@ -214,14 +206,14 @@ def report(done: list[dict], settings) -> None:
             f"\nNext:  open {shown / 'index.html'}\n       rf-mlops models {names[0]}\n       python -c \"from rf_mlops import load; print(load('{names[0]}'))\""
         )
 
-# %% ../nbs/23_cli.ipynb #6f59a507
+# %% ../nbs/23_cli.ipynb #e8dfc908
 @app.command("run", epilog="Example:  rf-mlops run  ·  rf-mlops run iris --size full")
 def run_command(
     cases: Annotated[
         list[str] | None, typer.Argument(help="Cases of params.yaml; all of them if none is named.")
     ] = None,
     size: Size = "small",
-    seed: Seed = None,
+    seed: Seed = -1,
     sets: Sets = None,
     no_promote: NoPromote = False,
     summary: Summary = None,
@@ -237,7 +229,7 @@ def run_command(
 def train_command(
     case: Annotated[str, typer.Argument(help="A case of params.yaml.")],
     size: Size = "small",
-    seed: Seed = None,
+    seed: Seed = -1,
     sets: Sets = None,
     no_promote: NoPromote = False,
     summary: Summary = None,

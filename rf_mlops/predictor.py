@@ -32,7 +32,7 @@ def open_session(graph: bytes):
             "The model's graph cannot be read", "model.onnx", got=str(error).splitlines()[0]
         ) from None
 
-# %% ../nbs/12_predictor.ipynb #a10efb8a
+# %% ../nbs/12_predictor.ipynb #a1f769f0
 GOLDEN_TOLERANCE = 1e-3  # of a probability, or of the values' mean size
 
 
@@ -40,7 +40,7 @@ def columns_of(table: Any, schema: Schema) -> dict[str, np.ndarray]:
     "Whatever a table comes as, as typed columns; `UserError` lists every cell that does not fit."
     return require(raw_columns(table, schema), schema)
 
-# %% ../nbs/12_predictor.ipynb #14f673e0
+# %% ../nbs/12_predictor.ipynb #38f40f5f
 class Predictor:
     "A bundle that answers. Making one asks its golden rows first, unless told not to, and raises `UserError` for wrong answers."
 
@@ -52,8 +52,7 @@ class Predictor:
             check_golden_rows(self)
 
     def __repr__(self) -> str:
-        version = f" version {self.version}" if self.version else ""
-        return f"<Predictor {self.bundle.case}{version}, model {self.bundle.model_hash[:12]}>"
+        return f"<Predictor {self.bundle.case} v{self.version or '?'}, model {self.bundle.model_hash[:12]}>"
 
     def answer(self, columns: dict[str, np.ndarray]) -> np.ndarray:
         "Typed columns to probabilities (rows × classes) or values (rows), float32."
@@ -78,7 +77,7 @@ class Predictor:
         return self.answer(columns_of(table, self.schema))
 
     def predict(self, table: Any) -> np.ndarray:
-        "Class names (rows, str) or values (rows, float32). Raises `UserError` listing every cell that does not fit."
+        "Class names (rows, str) or values (rows, float32). `UserError` lists every cell that does not fit."
         out = self.answer(columns_of(table, self.schema))
         return np.array(self.schema.classes)[out.argmax(1)] if self.schema.classes else out
 
