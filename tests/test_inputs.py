@@ -111,7 +111,6 @@ MISSPELT = [
     row(
         *("metric: accuracy", "metrik: accuracy"),
         says="Unknown key 'metrik' | did you mean 'metric'?",
-        bug="a misspelt required key is told as missing, without the misspelt one",
     ),
 ]
 ILL_TYPED = [
@@ -174,8 +173,8 @@ NOT_BLOCKS = [
             "defaults: 3\ncases: {iris: {target: species}}\n",
         )
     ),
-    row("cases: {iris: {sizes: 3}}\n", says="sizes", bug="sizes: 3 is a traceback"),
-    row("cases: {iris: {sizes: {small: 3}}}\n", says="small", bug="small: 3 is a traceback"),
+    row("cases: {iris: {sizes: 3}}\n", says="sizes"),
+    row("cases: {iris: {sizes: {small: 3}}}\n", says="small"),
 ]
 
 
@@ -190,7 +189,6 @@ def test_a_misspelt_key_of_a_size(project, command):
     told(command("train", "iris", "--size", "full"), ["evaluate.resample", "mean 'resamples'?"])
 
 
-@pytest.mark.xfail(strict=True, reason="params.yaml in another encoding is a traceback")
 def test_params_in_another_encoding(project, command):
     (project / "params.yaml").write_bytes("# é\ncases: {}\n".encode("latin-1"))
     told(command("train", "iris"), ["params.yaml", "UTF-8"])
@@ -212,16 +210,17 @@ LENIENT = {
         "target: species\n    drop: [species]",
     ),
 }
+UNMEANT = {"a list as the name of a class": "the list is written as a text: the class '['setosa']'"}
 
 
-@pytest.mark.parametrize("what", LENIENT)
-@pytest.mark.xfail(strict=True, reason="accepted, though it cannot be meant")
+@pytest.mark.parametrize(
+    "what", [pytest.param(w, marks=known(UNMEANT[w]) if w in UNMEANT else ()) for w in LENIENT]
+)
 def test_what_cannot_be_meant(project, what):
     change(project, *LENIENT[what])
     refuses(lambda: load_case("iris"), ["iris"])
 
 
-@pytest.mark.xfail(strict=True, reason="a variable that names a case and no key of it is ignored")
 def test_a_variable_without_a_key(project):
     env = {"RF_MLOPS_PROJECT": str(project), "RF_MLOPS_IRIS": "5"}
     refuses(lambda: load_case("iris", params=load_params(env=env)), ["RF_MLOPS_IRIS"])
@@ -259,13 +258,11 @@ def test_a_plain_value_is_what_json_would_make_of_it(text):
 
 
 @pytest.mark.parametrize("text", ["e5", "-E3"])
-@pytest.mark.xfail(strict=True, reason="an exponent alone is a ValueError")
 def test_an_exponent_without_a_number_is_a_text(text):
     assert scalar(text) == text
 
 
 @pytest.mark.parametrize("text", ["=", "-.5e2"])
-@pytest.mark.xfail(strict=True, reason="a file and --set read this differently")
 def test_a_file_and_a_set_read_the_same(text):
     assert parse_yaml(f"key: {text}") == {"key": scalar(text)}
 
@@ -294,7 +291,8 @@ ENVIRONMENT = [
     row("SERVE__PORT__X", "1", says="'port' holds a value, not a block"),
     row("SERVE", "1", says="'serve' does not fit | '1'"),
     row("SERV__PORT", "1", says="'serv' | RF_MLOPS_SERV__PORT | did you mean 'serve'?"),
-    row("ROOT", "/", says="'root' | RF_MLOPS_ROOT"),
+    row("ROOT", "/", says="names a case but no key of it | RF_MLOPS_ROOT"),
+    row("ROOT__X", "1", says="No case or section 'root' | RF_MLOPS_ROOT__X"),
     row("IRIS__SEDE", "1", says="'sede' | did you mean 'seed'?"),
     row("IRIS__SEED", "five", says="cases.iris.seed | integer | 'five'"),
     row("IRIS__SPLIT__FOLDS", "1e3", says="split.folds | integer | 1000.0"),
@@ -357,7 +355,7 @@ SETS = [
     row("iris.modle.type=x", says="'modle' | did you mean 'model'?"),
     row("iris.columns.sepal_width.unti=mm", says="'unti' | did you mean 'unit'?"),
     row("iris.gates.margn=1", says="gates.margn | did you mean 'margin'?"),
-    row("iris.classes=[a", says="valid YAML | --set", bug="is said to be in 'value'"),
+    row("iris.classes=[a", says="valid YAML | --set"),
     row("iris.split.folds.x=1", says="'folds' holds a value, not a block"),
     row("iris.split=5", says="'split' does not fit | 5"),
     row("iris.split.folds=five", says="split.folds | integer | 'five'"),
@@ -380,7 +378,7 @@ USAGE = [
     row(["train"], says="Missing argument"),
     row(["train", "iris", "--sed", "1"], says="No such option | --sed"),
     row(["train", "iris", "--seed", "five"], says="Invalid value | --seed"),
-    row(["train", "iris", "--seed", "-1"], says="Invalid value | --seed"),
+    row(["train", "iris", "--seed", "-2"], says="Invalid value | --seed"),
     row(["promote", "iris", "0"], says="Invalid value"),
     row(["promote", "iris", "first"], says="Invalid value"),
 ]
@@ -408,7 +406,6 @@ def test_names_that_are_not_there(project, command, given, words):
     assert not (project / "reports").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="MLflow speaks while it makes its first tables")
 def test_nothing_but_the_error_is_told(project, rf_mlops):
     done = rf_mlops("promote", "iris")
     told(done, ["no challenger of 'iris'"])
@@ -472,7 +469,7 @@ SOURCES = [
     row(
         {"type": "csv", "params": {"path": "settings.ini", "separator": ""}},
         says="CSV file cannot be read | separator",
-        bug="an empty separator is a ValueError",
+        bug="told as a file that cannot be read: the separator is not named",
     ),
 ]
 
@@ -528,7 +525,6 @@ ROWS = [  # positions of 150 rows: 50 setosa, 50 versicolor, 50 virginica
     row(
         [*range(100)],
         says="class has too few training rows",
-        bug="a class without any row is not noticed; with one class alone accuracy is 1",
     ),
 ]
 
@@ -589,8 +585,7 @@ CASES = [
     row({"split": {"folds": 50}}, says="class has too few training rows | 50 a class"),
     row(
         {"columns": {}, "drop": HEADER.split(",")},
-        says="drop",
-        bug="a case that drops every column is a ValueError",
+        says="There are no features left | cases.iris | one feature at least",
     ),
 ]
 
@@ -679,8 +674,6 @@ def test_wrong_names_are_told_before_a_kernel_starts(project, edit_iris, command
     nothing_ran(project)
 
 
-@pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="operations are looked up only in the kernel: exit code 1")
 def test_a_wrong_operation_is_told_before_a_kernel_starts(project, edit_iris, command):
     edit_iris(project, prepare=[{"op": "rare"}])
     told(command("train", "iris"), ["did you mean 'rare@1'?"])
@@ -729,10 +722,8 @@ def with_cell(value) -> dict:
 
 
 UNTOLD = {
-    "records and others",
-    "a frame with one column twice",
-    "columns named by numbers",
-    "complex numbers",
+    "columns named by numbers": "names that are no texts are a TypeError",
+    "complex numbers": "the imaginary part is dropped and the rest is answered",
 }
 TABLES = [
     row("frame without a column", FRAME[NAMES[:3]], says="No column 'petal_width' | iris"),
@@ -757,7 +748,6 @@ TABLES = [
     row(
         *("huge", [with_cell(10**400)]),
         says=f"{CELL} | row 1",
-        bug="an integer beyond every float is an OverflowError",
     ),
     row("dates", FRAME.assign(sepal_length=pd.Timestamp("2020-01-01")), says=f"3 {CELL}"),
     row("nullable", FRAME.astype("Float64").mask(FRAME > 5), says=f"3 {CELL} | got nothing"),
@@ -777,7 +767,7 @@ TABLES = [
     row("csv semicolons", HEADER.replace(",", ";").encode() + b"\n1;2;3;4", says="No column"),
     row("parquet cut", b"PAR1abc", says="The Parquet file cannot be read"),
     *(
-        row(name, table, says="", bug=f"{name}: not told as a mistake" if name in UNTOLD else "")
+        row(name, table, says="", bug=UNTOLD.get(name, ""))
         for name, table in {
             "columns of unequal length": {**COLUMNS, "sepal_length": [5.1]},
             "columns of unequal length, all long": {**COLUMNS, "sepal_length": [5.1, 5.2]},
@@ -819,7 +809,7 @@ REFERENCES = [
     row("../iris", says="This is no model | '../iris'"),
     row("Iris@Champion", says="This is no model"),
     row("iris'; DROP TABLE runs; --", says="This is no model"),
-    row("iris/99999999999999999999", says="no model", bug="a huge version is an OverflowError"),
+    row("iris/99999999999999999999", says="no model"),
 ]
 
 
@@ -867,7 +857,6 @@ def test_a_bundle_that_was_changed_on_disk(trained_copy, name):
     assert load("iris@champion").predict([GOOD]).tolist() == ["setosa"]
 
 
-@pytest.mark.xfail(strict=True, reason="until its store is healed a copy answers from the original")
 def test_a_copied_project_answers_from_its_own_files(trained, tmp_path):
     from rf_mlops import load
 
@@ -981,7 +970,6 @@ ALIKE = {
 
 
 @pytest.mark.parametrize("name", ALIKE)
-@pytest.mark.xfail(strict=True, reason="these differ and have one fingerprint")
 def test_rarer_differences_change_the_fingerprint(name):
     one, other = ALIKE[name]
     assert fingerprint(one).digest != fingerprint(other).digest
@@ -1059,7 +1047,6 @@ def test_one_table_in_every_form_gives_the_same_columns():
             assert same or found[name].tobytes() == values.tobytes(), (form, name)
 
 
-@pytest.mark.xfail(strict=True, reason="the header is split at every comma, quoted or not")
 def test_a_comma_in_a_quoted_name_of_a_csv_file():
     assert list(from_csv(b'"length, mm","width, mm","length, in"\n1,2,3\n')) == [
         *("length, mm", "width, mm", "length, in")

@@ -199,7 +199,6 @@ def test_names_have_a_source_and_little_is_hidden(notebook):
         assert len(hidden) <= len(code) / 4
 
 
-@pytest.mark.xfail(strict=True, reason="fourteen exported cells are longer than the rule says")
 def test_exported_cells_are_short():
     long = [
         f"{name_of(notebook)}: {code_lines(cell['source'])} lines after {cell['source'][:60]!r}"
