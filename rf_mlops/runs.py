@@ -253,7 +253,7 @@ def conclude(session: Session, it: Evidence, promote: bool = True) -> Judgement:
     session.run.finish()
     return final
 
-# %% ../nbs/17_runs.ipynb #a06e4a24
+# %% ../nbs/17_runs.ipynb #dee4f7ea
 def skipped_cells(notebook) -> list[int]:
     "Positions (from 1) of code cells that never ran to their end."
     out = []
@@ -265,17 +265,18 @@ def skipped_cells(notebook) -> list[int]:
 
 
 STOPPED = {
-    "CellTimeoutError": "A cell took too long and was stopped.\n  to do: allow more time, or give it less to do",
     "DeadKernelError": "The kernel died.\n  expected: every cell to finish\n  to do: look for too little memory, or a crash in a library",
     "KeyboardInterrupt": "The run was stopped by hand.",
 }
 
-
+# %% ../nbs/17_runs.ipynb #89dc79e4
 def execution_error(notebook, raised: BaseException | None) -> str:
     "Why a run failed, for the reader; empty for one that did not."
     name = type(raised).__name__ if raised else ""
     if name in STOPPED:
         return STOPPED[name]
+    if name == "CellTimeoutError":
+        return f"{str(raised).splitlines()[0]}\n  to do: allow more time, or give it less to do"
     for output in (o for cell in notebook.cells for o in cell.get("outputs", [])):
         if output.output_type == "error" and output.ename != "SystemExit":
             return (
@@ -290,7 +291,7 @@ def execution_error(notebook, raised: BaseException | None) -> str:
         return f"The run ended early: cells {', '.join(map(str, skipped))} never ran.\n  to do: look for sys.exit or exit() in the notebook"
     return ""
 
-# %% ../nbs/17_runs.ipynb #7892a863
+# %% ../nbs/17_runs.ipynb #14cdbe3e
 @contextmanager
 def environment(**values: str):
     "Set environment variables for a kernel about to start, and restore them."
@@ -314,7 +315,7 @@ def kernel_channel():
         private = {"transport": "ipc", "ip": f"{folder}/kernel"} if os.name == "posix" else {}
         yield Config({"KernelManager": private})
 
-# %% ../nbs/17_runs.ipynb #51c87dc3
+# %% ../nbs/17_runs.ipynb #2248936a
 def papermill_run(
     notebook: Path, out: Path, parameters: dict, settings: Settings, timeout: int, progress: bool
 ):
@@ -341,6 +342,9 @@ def papermill_run(
                 else False,
                 execution_timeout=timeout,
                 config=channel,
+                extra_arguments=[
+                    "--log-level=CRITICAL"
+                ],  # being asked to stop is no error to report
             )
         except (
             PapermillExecutionError,

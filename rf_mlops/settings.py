@@ -141,10 +141,11 @@ class Gates(Strict):
     )  # how far compiled and trained may differ; the task's default if None
     compare: bool = True  # False: a new question, not comparable with the champion's
 
-# %% ../nbs/00_settings.ipynb #3859be52
+# %% ../nbs/00_settings.ipynb #d8a10904
 def as_texts(values: Any) -> Any:
     "Class names may be written as numbers: `classes: [0, 1]`."
-    return [str(v) for v in values] if isinstance(values, list) else values
+    plain = isinstance(values, list) and all(isinstance(v, (str, int, float)) for v in values)
+    return [str(v) for v in values] if plain else values
 
 # %% ../nbs/00_settings.ipynb #79ec438c
 class Case(Strict):
@@ -444,7 +445,7 @@ def parse_value(text: str, where: str) -> Any:
     "One value from the command line or the environment: a scalar, or YAML where it begins like a list, mapping or quote."
     return parse_yaml(text, where) if text[:1] in ("[", "{", '"', "'") else scalar(text)
 
-# %% ../nbs/00_settings.ipynb #f8032219
+# %% ../nbs/00_settings.ipynb #ade72bc5
 @dataclass(frozen=True)
 class Params:
     "params.yaml as it was written, and the overrides that apply to it."
@@ -458,7 +459,7 @@ class Params:
         "The cases there are, in the file's order."
         return list(self.tree["cases"])
 
-# %% ../nbs/00_settings.ipynb #4dfe4a1f
+# %% ../nbs/00_settings.ipynb #afbb3868
 def load_params(
     settings: Settings | None = None,
     sets: tuple[str, ...] = (),  # `--set` texts
@@ -481,13 +482,13 @@ def load_params(
     ]
     said += [(*parse_set(text), f"--set {text}") for text in sets]
     for keys, _, where in said:
+        if keys[0] not in tree["cases"]:
+            known = [*tree["cases"], *(sorted(sections) if where.startswith(_PREFIX) else [])]
+            raise UserError(f"No case or section '{keys[0]}'", where, todo=nearest(keys[0], known))
         if len(keys) < 2:
             raise UserError(
                 "This variable names a case but no key of it", where, expected=f"{where}__<KEY>"
             )
-        if keys[0] not in tree["cases"]:
-            known = [*tree["cases"], *(sorted(sections) if where.startswith(_PREFIX) else [])]
-            raise UserError(f"No case or section '{keys[0]}'", where, todo=nearest(keys[0], known))
     return Params(tree, settings, tuple(said))
 
 # %% ../nbs/00_settings.ipynb #3b16865d

@@ -29,7 +29,7 @@ from rf_mlops.schema import (
 )
 from .settings import UserError, nearest
 
-# %% ../nbs/02_tables.ipynb #299abac4
+# %% ../nbs/02_tables.ipynb #dc4f2951
 Columns = dict[str, np.ndarray]  # name → one value a row
 _EMPTY = {"", "na", "n/a", "nan", "null", "none"}
 _TRUTH = {"true": 1.0, "1": 1.0, "yes": 1.0, "false": 0.0, "0": 0.0, "no": 0.0}
@@ -42,7 +42,7 @@ def is_empty(value: Any) -> bool:
 
 def as_number(value: Any) -> float:
     "A finite number; a truth value is none. Raises `ValueError`."
-    if isinstance(value, (bool, np.bool_)) or (isinstance(value, str) and "_" in value):
+    if isinstance(value, (bool, np.bool_, complex)) or (isinstance(value, str) and "_" in value):
         raise ValueError("no number")
     number = float(value)
     if not np.isfinite(number):
@@ -165,7 +165,7 @@ def broken_rules(
             bad |= values > column.maximum
     return bad
 
-# %% ../nbs/02_tables.ipynb #15cab9a9
+# %% ../nbs/02_tables.ipynb #12ad1d31
 def typed(
     raw: dict[str, Any],  # name → one value a row
     schema: Schema,
@@ -173,9 +173,9 @@ def typed(
     "Bring a table into the schema's types. Raises `UserError` for columns that are not there."
     absent = [c.name for c in schema.columns if c.name not in raw and not c.missing]
     if absent:
-        spare = [n for n in raw if n not in schema.names]
+        spare = [str(n) for n in raw if n not in schema.names]
         advice = nearest(absent[0], spare) if spare else "see the schema's template"
-        expected, got = ", ".join(schema.names), ", ".join(raw) or "no columns"
+        expected, got = ", ".join(schema.names), ", ".join(map(str, raw)) or "no columns"
         raise UserError(f"No column '{absent[0]}'", schema.case, expected, got[:300], advice)
     sizes = {n: len(v) if np.ndim(v) else -1 for n, v in raw.items() if n in schema.names}
     if len(set(sizes.values())) > 1 or -1 in sizes.values():

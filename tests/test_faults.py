@@ -51,11 +51,6 @@ STUMP = (
 )
 
 
-def bug(what: str, strict: bool = True):
-    "A known bug: the test says what is right, and speaks up when it becomes so."
-    return pytest.mark.xfail(strict=strict, reason=what)
-
-
 def execute(*sets: str, seed: int = -1, promote: bool = True) -> dict:
     "Train iris of the present project by its run notebook."
     asked = {"case": "iris", "seed": seed, "overrides": " ".join(sets), "promote": promote}
@@ -152,12 +147,7 @@ def nothing(project: Path) -> None:
     ("gate", "change", "sets"),
     [
         ("data fit the schema", bad_rows, QUICK),
-        pytest.param(
-            "compiled as trained",
-            wrong_converter,
-            QUICK,
-            marks=bug("the golden rows stop the run before the gate is asked"),
-        ),
+        ("compiled as trained", wrong_converter, QUICK),
         ("accuracy high enough", nothing, (*QUICK, "iris.gates.minimum.accuracy=0.99")),
         ("log_loss low enough", nothing, (*QUICK, "iris.gates.maximum.log_loss=0.01")),
         ("not worse than champion v1", nothing, STUMP),
@@ -402,7 +392,6 @@ def test_a_judgement_of_yesterday_promotes_nobody(project):
 # --- two at once -------------------------------------------------------------------------------------
 
 
-@bug("kernels of one folder share their sockets: each gets messages of the other", strict=False)
 @pytest.mark.parametrize(
     "seeds", [(3, 7), pytest.param((3, 3), marks=pytest.mark.slow)], ids=["two seeds", "one seed"]
 )
@@ -483,7 +472,6 @@ def test_the_run_notebook_works_in_a_moved_folder(trained_copy, tmp_path, monkey
     assert len(runs.past_runs(load_settings())) == 2
 
 
-@bug("a copy reads the original's bundles as long as they are there")
 def test_a_copy_lives_its_own_life(trained_copy, tmp_path, monkeypatch):
     "What happens to the original afterwards does not touch the copy, nor the other way round."
     assert train_here(*QUICK, seed=5).verdict == "promoted"
@@ -539,16 +527,7 @@ def write_notebook(project: Path, name: str, cells: list) -> None:
     nbformat.write(notebook, project / "nbs" / "runs" / f"{name}.ipynb")
 
 
-UNTOLD = {"too long", "sys.exit(1)"}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(n, marks=bug("told in papermill's words, not in ours") if n in UNTOLD else ())
-        for n in BROKEN
-    ],
-)
+@pytest.mark.parametrize("name", BROKEN)
 def test_a_failed_run_leaves_its_report_and_moves_nothing(trained_copy, name):
     cells, timeout, told, begun = BROKEN[name]
     write_notebook(trained_copy, "broken", cells)
@@ -608,9 +587,6 @@ def test_no_parameter_leads_out_of_the_reports(project):
 
 
 @pytest.mark.slow
-@bug(
-    "the command line's parser swallows Ctrl-C: nothing is told, and the kernel's traceback is seen"
-)
 def test_an_interrupted_run_is_a_failed_one(project):
     "Ctrl-C in the middle of a training: told in words, nothing half done stays behind."
     began = project / "mlruns" / "artifacts" / "iris"
