@@ -54,7 +54,7 @@ class SklearnSource:
         )
         return frame
 
-# %% ../nbs/04_data.ipynb #c292aab0
+# %% ../nbs/04_data.ipynb #415181b4
 def existing(path: str, root: Path, where: str) -> Path:
     "An existing file, relative paths from the project's root. Raises `UserError` with what is there instead."
     file = (root / Path(path).expanduser()).resolve()
@@ -67,7 +67,7 @@ def existing(path: str, root: Path, where: str) -> Path:
         )
     return file
 
-# %% ../nbs/04_data.ipynb #828dbc6e
+# %% ../nbs/04_data.ipynb #69bef35a
 @dataclass(frozen=True)
 class CsvSource:
     "A CSV file: UTF-8, with a header."
@@ -79,6 +79,12 @@ class CsvSource:
     def __call__(self) -> "pd.DataFrame":
         import pandas as pd
 
+        if len(self.separator) != 1:
+            raise UserError(
+                "The separator is not one character",
+                "data.params.separator",
+                got=repr(self.separator),
+            )
         file = existing(self.path, self.root, "data.params.path")
         try:
             return pd.read_csv(file, sep=self.separator, low_memory=False)
