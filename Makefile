@@ -74,6 +74,6 @@ $(ENV): requirements.lock pyproject.toml
 	$(PYTHON) -m venv --clear .venv
 	@sed -n '/^uv==/,/# via/p' requirements.lock > .venv/uv.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
-	$(BIN)/uv pip install --python .venv --compile-bytecode --require-hashes -r requirements.lock
-	$(BIN)/uv pip install --python .venv --no-deps --no-build-isolation -e .
+	$(BIN)/uv pip install --quiet --python .venv --compile-bytecode --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python .venv --no-deps --no-build-isolation -e .
 	@touch $@

@@ -44,12 +44,13 @@ def as_json(document: Any) -> bytes:
         json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     ).encode()
 
-# %% ../nbs/11_bundle.ipynb #de0ff380
+# %% ../nbs/11_bundle.ipynb #cfe8ea73
 OPSET = 21
 
 
 def compile_graph(training: "Training") -> bytes:
     "The pipeline behind `prepare` as ONNX. Raises `UserError` for what cannot be converted."
+    from onnx.helper import make_opsetid
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import FloatTensorType
     from sklearn.base import is_classifier
@@ -70,6 +71,11 @@ def compile_graph(training: "Training") -> bytes:
         raise UserError(
             what, f"cases.{training.case.name}.model", got=str(error).splitlines()[0][:200]
         ) from None
+    versions = {item.domain: item.version for item in graph.opset_import}
+    del graph.opset_import[
+        :
+    ]  # the converter leaves them in the order of a set, which no two processes share
+    graph.opset_import.extend(make_opsetid(domain, versions[domain]) for domain in sorted(versions))
     return graph.SerializeToString(deterministic=True)
 
 # %% ../nbs/11_bundle.ipynb #c6a27cc5

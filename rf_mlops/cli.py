@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['app', 'Size', 'Seed', 'Sets', 'NoPromote', 'Summary', 'Exit', 'exit_code', 'metric_text', 'print_table',
-           'markdown_summary', 'show_version', 'root', 'train_cases', 'report', 'run_command', 'train_command',
-           'models_command', 'promote_command', 'rollback_command', 'main']
+           'markdown_summary', 'show_version', 'root', 'train_cases', 'check_options', 'report', 'run_command',
+           'train_command', 'models_command', 'promote_command', 'rollback_command', 'main']
 
-# %% ../nbs/23_cli.ipynb #64e3ccb6
+# %% ../nbs/23_cli.ipynb #5c84dae6
+import os
 import shlex
 import signal
 import sys
@@ -139,7 +140,7 @@ def root(
 ) -> None:
     pass
 
-# %% ../nbs/23_cli.ipynb #27392f67
+# %% ../nbs/23_cli.ipynb #0cfbc7c9
 def train_cases(
     names: list[str],
     size: str,
@@ -149,7 +150,7 @@ def train_cases(
     summary: Path | None,
 ) -> Exit:
     "Train each case in its run notebook, print the table, and say how it went."
-    from rf_mlops.settings import UserError, load_case, load_params, load_settings
+    from rf_mlops.settings import load_case, load_params, load_settings
 
     settings = load_settings()
     params = load_params(settings, sets=tuple(sets or ()))
@@ -157,12 +158,12 @@ def train_cases(
     from rf_mlops.runs import check_case, execute
 
     for case in chosen:  # every mistake is told before the first kernel starts
-        check_case(case)
-    if summary and not summary.parent.is_dir():
-        raise UserError("The summary's folder is not there", str(summary), todo="make it first")
+        check_case(case, settings.root)
+    names = [case.name for case in chosen]
+    check_options(names, sets or [], summary)
 
     done = []
-    for name in names or params.names:
+    for name in names:
         mine = shlex.join(s for s in sets or [] if s.strip().startswith(f"{name}."))
         asked = {"case": name, "size": size, "seed": seed, "overrides": mine, "promote": promote}
         try:
@@ -178,7 +179,19 @@ def train_cases(
             file.write(markdown_summary(done))
     return exit_code(done)
 
-# %% ../nbs/23_cli.ipynb #a212fa68
+# %% ../nbs/23_cli.ipynb #0461cd15
+def check_options(names: list[str], sets: list[str], summary: Path | None) -> None:
+    "Raises `UserError` for an override of a case that is not trained, or a summary that cannot be written."
+    from rf_mlops.settings import UserError
+
+    if other := [s for s in sets if s.split(".")[0].strip() not in names]:
+        raise UserError(
+            "This --set is for a case that is not trained now", other[0], expected=", ".join(names)
+        )
+    if summary and not summary.parent.is_dir():
+        raise UserError("The summary's folder is not there", str(summary), todo="make it first")
+
+# %% ../nbs/23_cli.ipynb #a8b675dd
 def report(done: list[dict], settings) -> None:
     "Print the table of runs, the reasons, and what to do next."
     folder = settings.path("reports")
@@ -201,9 +214,15 @@ def report(done: list[dict], settings) -> None:
     for run in done:
         print(f"\n{run['case']}: {run['error'] or run['reason']}")
     names = [r["case"] for r in done if r["verdict"] != "failed"]
+    bin_ = Path(sys.executable).parent
+    place = (
+        ""
+        if str(bin_) in os.environ.get("PATH", "").split(os.pathsep)
+        else f"{bin_.relative_to(here) if bin_.is_relative_to(here) else bin_}/"
+    )
     if names:
         print(
-            f"\nNext:  open {shown / 'index.html'}\n       rf-mlops models {names[0]}\n       python -c \"from rf_mlops import load; print(load('{names[0]}'))\""
+            f"\nNext:  open {shown / 'index.html'}\n       {place}rf-mlops models {names[0]}\n       {place}python -c \"from rf_mlops import load; print(load('{names[0]}'))\""
         )
 
 # %% ../nbs/23_cli.ipynb #e8dfc908

@@ -180,7 +180,7 @@ def number_gate(case: Case, metric: Interval) -> Gate:
     sound = bool(np.isfinite([metric.low, metric.value, metric.high]).all())
     return Gate(f"{case.metric} can be measured", "a number with an interval", str(metric), sound)
 
-# %% ../nbs/16_registry.ipynb #192461a5
+# %% ../nbs/16_registry.ipynb #53872f7f
 FEWEST_COMMON = 20  # rows below which a comparison says nothing
 
 
@@ -196,7 +196,12 @@ def champion_gate(case: Case, it: Evidence, champion: Evidence, version: int) ->
             True,
         )
     if it.classes != champion.classes or len(mine) < FEWEST_COMMON:
-        known = f"{len(mine)} common rows; the champion knew the classes {', '.join(champion.classes) or '(none)'}"
+        other = (
+            f"; the champion knew the classes {', '.join(champion.classes)}"
+            if it.classes != champion.classes
+            else ""
+        )
+        known = f"{len(mine)} common rows{other}"
         return Gate(
             name,
             f"{FEWEST_COMMON} common rows and the same classes; if the question is a new one, set gates.compare: false",
@@ -383,7 +388,7 @@ def champion_version(client, case: str, settings: Settings) -> int | None:
     shared = aliases_now(client, case).get("champion")
     return shared if settings.tracking.uri or not stack else stack[-1]
 
-# %% ../nbs/16_registry.ipynb #80598fd4
+# %% ../nbs/16_registry.ipynb #4b415fa5
 def evidence_of(client, case: str, version: int) -> Evidence:
     "The evidence kept with a registered version."
     import tempfile
@@ -414,22 +419,29 @@ def judge_now(case: Case, it: Evidence, client, settings: Settings) -> Judgement
         )
     return found
 
-# %% ../nbs/16_registry.ipynb #1b3779ff
+# %% ../nbs/16_registry.ipynb #39d0bf66
 def register(client, case: str, run: Run, model_hash: str) -> int:
-    "Register a run's bundle as a new version."
+    "Register a run's bundle: as a new version, unless the very same model is one already."
     from mlflow.exceptions import MlflowException
 
     try:
         client.get_registered_model(case)
     except MlflowException:
         client.create_registered_model(case)
+    known = [
+        v
+        for v in client.search_model_versions(f"name = '{case}'")
+        if v.tags.get("model_hash") == model_hash
+    ]
+    if known:
+        return max(int(v.version) for v in known)
     tags = {"model_hash": model_hash}
     version = client.create_model_version(
         case, run.uri("bundle"), run.id, tags=tags, await_creation_for=0
     ).version
     return int(version)
 
-# %% ../nbs/16_registry.ipynb #3655cece
+# %% ../nbs/16_registry.ipynb #22450918
 def record(settings: Settings, found: Judgement, event: str, run_id: str, by: str) -> None:
     "Write a judgement into the ledger."
     gates = [asdict(g) for g in found.gates]
@@ -466,7 +478,7 @@ def decide(
                 continue
             return carry_out(case, found, run, promote, by, settings)
 
-# %% ../nbs/16_registry.ipynb #af38a929
+# %% ../nbs/16_registry.ipynb #d9a40e7c
 def carry_out(
     case: Case, found: Judgement, run: Run, promote: str, by: str, settings: Settings
 ) -> Judgement:
@@ -479,7 +491,7 @@ def carry_out(
         found = replace(
             found,
             verdict="waiting",
-            reason=f"All gates passed; `rf-mlops promote {case.name} {found.version}` makes it champion.",
+            reason=f"All gates passed. To make it champion: rf-mlops promote {case.name} {found.version}",
         )
     record(settings, found, found.verdict, run.id, by)
     if found.verdict == "waiting":
@@ -487,7 +499,7 @@ def carry_out(
     settle(run.client, case.name, settings)
     return found
 
-# %% ../nbs/16_registry.ipynb #18018eeb
+# %% ../nbs/16_registry.ipynb #d2859856
 def version_to_promote(client, case: str, version: int | None) -> int:
     "The version asked for, or the challenger. Raises `UserError` where there is none."
     from mlflow.exceptions import MlflowException
@@ -535,7 +547,7 @@ def promote(
             settle(client, case.name, settings)
             return found
 
-# %% ../nbs/16_registry.ipynb #cbe7e2ee
+# %% ../nbs/16_registry.ipynb #6fb7d114
 def rollback(case: str, by: str = "a person", settings: Settings | None = None) -> tuple[int, int]:
     "Give the case back to its previous champion: (the one that left, the one that returned)."
     settings = settings or load_settings()
@@ -545,9 +557,9 @@ def rollback(case: str, by: str = "a person", settings: Settings | None = None) 
         stack = champions(read_ledger(settings, case))
         if len(stack) < 2:
             raise UserError(
-                f"There is no earlier champion of '{case}'",
+                f"There is no earlier champion of '{case}' to go back to",
                 "ledger",
-                got=f"{len(stack)} champion(s) so far",
+                todo=f"rf-mlops models {case} lists what rf-mlops promote can make champion",
             )
         open_located(locate(f"{case}/{stack[-2]}", settings), settings)  # it must be able to serve
         entry = {

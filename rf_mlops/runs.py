@@ -9,7 +9,7 @@ __all__ = ['TYPES', 'RECORD', 'STOPPED', 'run_notebook', 'Parameter', 'parameter
            'checked_parameters', 'outcome', 'blank_run', 'attach', 'asset', 'render', 'is_readable', 'readable',
            'body_of', 'write_report', 'past_runs', 'champion_now', 'write_index']
 
-# %% ../nbs/17_runs.ipynb #01bf2671
+# %% ../nbs/17_runs.ipynb #9f723227
 import ast
 import json
 import os
@@ -28,7 +28,7 @@ from filelock import FileLock
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from .aliases import locate
-from .data import Ingested
+from .data import Ingested, make_source
 from .evaluate import check_metrics
 from .prepare import OPERATIONS
 from .registry import Evidence, Judgement, compile_evidence, decide, judge_now, read_ledger
@@ -146,11 +146,12 @@ def records_of(notebook) -> dict:
             out |= output.get("data", {}).get(RECORD, {})
     return out
 
-# %% ../nbs/17_runs.ipynb #00c0f875
-def check_case(case: Case) -> None:
-    "Check what can be checked before anything is read or trained: metric, gates, model, operations. Raises `UserError`."
+# %% ../nbs/17_runs.ipynb #3214f8e1
+def check_case(case: Case, root: Path) -> None:
+    "Check what can be before anything is read or trained: metric, gates, model, source, operations. Raises `UserError`."
     check_metrics(case)
     make_estimator(case)
+    make_source(case.data, root, case.target)
     for step in case.prepare:
         if step.op not in OPERATIONS:
             where = f"cases.{case.name}.prepare"
@@ -174,7 +175,7 @@ class Session:
     settings: Settings
     run: Run
 
-# %% ../nbs/17_runs.ipynb #4eb3a0ca
+# %% ../nbs/17_runs.ipynb #0e51b23c
 def begin(
     case: str,
     size: str = "small",
@@ -185,7 +186,7 @@ def begin(
     "Check what is asked for and open an MLflow run. Raises `UserError`."
     settings = load_settings()
     chosen = load_case(case, size, load_params(settings, sets=tuple(shlex.split(overrides))))
-    check_case(chosen)
+    check_case(chosen, settings.root)
     escape_tables()
     if seed >= 0:
         chosen = chosen.model_copy(update={"seed": seed})

@@ -767,3 +767,36 @@ def test_a_project_is_made_for_each_test(project):
     assert Path.cwd() == project == load_settings().root
     assert make_project(project) == project
     assert os.environ["RF_MLOPS_PROJECT"] == str(project)
+
+
+BUILD = """
+import sys
+from pathlib import Path
+from rf_mlops.bundle import build
+from rf_mlops.data import ingest
+from rf_mlops.settings import load_case, load_settings
+from rf_mlops.train import train
+
+case = load_case("iris")
+taken = ingest(case, load_settings())
+print(build(train(case, taken.schema, taken.frame), taken.frame, Path(sys.argv[1])).model_hash)
+"""
+
+
+def test_no_process_has_bytes_of_its_own(project, tmp_path):
+    "Sets are ordered differently in every process; a model with categories must not show it."
+    frame = ingest(load_case("iris"), load_settings()).frame
+    frame["colour"] = ["red", "blue", None] * 50
+    frame.to_csv(project / "iris.csv", index=False)
+    edit_case(project, data={"type": "csv", "params": {"path": "iris.csv"}})
+    hashes = {
+        subprocess.run(
+            [sys.executable, "-c", BUILD, str(tmp_path / seed)],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(hashes) == 1
