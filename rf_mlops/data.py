@@ -114,14 +114,14 @@ class ParquetSource:
                 "The Parquet file cannot be read", str(file), got=str(error).splitlines()[0]
             ) from None
 
-# %% ../nbs/04_data.ipynb #00cc0292
+# %% ../nbs/04_data.ipynb #38a509aa
 SOURCES = {
     "sklearn": "rf_mlops.data:SklearnSource",
     "csv": "rf_mlops.data:CsvSource",
     "parquet": "rf_mlops.data:ParquetSource",
 }
 
-# %% ../nbs/04_data.ipynb #1cc7637a
+# %% ../nbs/04_data.ipynb #ed033fa4
 def make_source(
     part: Part,  # `type` and `params`
     root: Path,  # the project's folder
@@ -141,12 +141,12 @@ def make_source(
         )
     try:
         made = source(**{**offered, **part.params})
+        if isinstance(made, (CsvSource, ParquetSource)):
+            existing(made.path, made.root, "data.params.path")
     except TypeError as error:
         raise UserError(
             f"The source '{part.type}' cannot be made", "data.params", got=str(error)
         ) from None
-    if isinstance(made, (CsvSource, ParquetSource)):
-        existing(made.path, made.root, "data.params.path")
     return made
 
 # %% ../nbs/04_data.ipynb #bf12363f
