@@ -639,11 +639,11 @@ def test_a_bad_row_refuses_and_is_listed_in_the_report(project, edit_iris, flowe
 
 
 def test_a_run_that_cannot_be_trained_has_failed_and_says_why(project, edit_iris, rf_mlops):
-    edit_iris(project, data={"type": "csv", "params": {"path": "param.yaml"}})
+    edit_iris(project, split__by=["sepal_lenght"])
     done = rf_mlops("train", "iris")
     assert (done.returncode, "Traceback" in done.stdout + done.stderr) == (FAILED, False)
-    assert "The data file is not there" in done.stdout
-    assert "did you mean 'params.yaml'?" in done.stdout
+    assert "No column 'sepal_lenght' in the data" in done.stdout
+    assert "did you mean 'sepal_length'?" in done.stdout
     (found,) = (project / "reports" / "iris").glob("*/run.json")
     record = json.loads(found.read_text())
     assert (record["status"], record["verdict"]) == ("failed", "failed")
@@ -655,6 +655,7 @@ EARLY = [
     row({"metric": "acuracy"}, says="did you mean 'accuracy'?"),
     row({"gates__minimum__acuracy": 0.5}, says="did you mean 'accuracy'?"),
     row({"model__type": "random_forst"}, says="did you mean 'random_forest'?"),
+    row({"data": {"type": "csv", "params": {"path": "param.yaml"}}}, says="file is not there"),
 ]
 
 
