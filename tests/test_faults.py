@@ -592,7 +592,12 @@ def test_an_interrupted_run_is_a_failed_one(project):
     "Ctrl-C in the middle of a training: told in words, nothing half done stays behind."
     began = project / "mlruns" / "artifacts" / "iris"
     process = subprocess.Popen(
-        [SCRIPT, "train", "iris"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [SCRIPT, "train", "iris"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A job in the background inherits that Ctrl-C is ignored; a person's terminal does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     while not list(began.glob("*/artifacts/figures")):  # its first figure is kept
         assert process.poll() is None, "it ended before it could be interrupted"
