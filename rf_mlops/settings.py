@@ -181,7 +181,7 @@ class Case(Strict):
             raise ValueError("the target cannot be dropped")
         return self
 
-# %% ../nbs/00_settings.ipynb #f2000249
+# %% ../nbs/00_settings.ipynb #21fbd551
 class Loose(BaseModel):
     "A section of settings.ini: closed and frozen; its texts are parsed into the types asked for."
 
@@ -208,10 +208,17 @@ class TrackingSection(Loose):
 class ServeSection(Loose):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65535)
+    watch: float = Field(0.5, ge=0.05, le=3600)  # seconds between two looks at the aliases
+    body_mb: int = Field(64, ge=1, le=2048)  # the largest body, in MB of 2²⁰ bytes
 
-
+# %% ../nbs/00_settings.ipynb #97c2d49c
 class AppSection(Loose):
     port: int = Field(8866, ge=1, le=65535)
+    api: str = ""  # the API's address; empty: the one of [serve], started if none answers
+    visitors: int = Field(
+        16, ge=1, le=1000
+    )  # kernels at once; one more visitor sees a page that says so
+    idle_minutes: float = Field(30, gt=0)  # without a click; then a page's kernel is ended
 
 # %% ../nbs/00_settings.ipynb #7c04524c
 class Settings(Loose):

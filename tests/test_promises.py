@@ -39,11 +39,31 @@ ORDER = [
     "batch",
     "live",
     "monitor",
+    "follow",
+    "wire",
+    "openapi",
     "serve",
     "pages",
+    "app",
     "cli",
 ]
-LIGHT = ["settings", "schema", "prepare", "tables", "data", "bundle", "predictor", "aliases", "cli"]
+LIGHT = [
+    "settings",
+    "schema",
+    "prepare",
+    "tables",
+    "data",
+    "bundle",
+    "predictor",
+    "aliases",
+    "follow",
+    "wire",
+    "openapi",
+    "serve",
+    "pages",
+    "app",
+    "cli",
+]
 LONGEST = 40  # lines of an exported cell, blank ones not counted
 HEAVY = [
     "mlflow",
