@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['app', 'Size', 'Seed', 'Sets', 'NoPromote', 'Summary', 'Port', 'Exit', 'exit_code', 'metric_text', 'print_table',
            'markdown_summary', 'show_version', 'root', 'train_cases', 'check_options', 'report', 'run_command',
-           'train_command', 'models_command', 'needs', 'end_with_parent', 'serve_command', 'promote_command',
-           'rollback_command', 'main']
+           'train_command', 'models_command', 'needs', 'end_with_parent', 'serve_command', 'app_command',
+           'promote_command', 'rollback_command', 'main']
 
 # %% ../nbs/27_cli.ipynb #a914165d
 import os
@@ -341,6 +341,27 @@ def serve_command(
         end_with_parent()
     with suppress(KeyboardInterrupt):  # the way to end it
         run(house, listener)
+
+# %% ../nbs/27_cli.ipynb #10351857
+@app.command("app", epilog="Example:  rf-mlops app  ·  rf-mlops app --port 9001 --case iris")
+def app_command(
+    case: Annotated[
+        str, typer.Option(help="The case to show; the default one if none is named.")
+    ] = "",
+    port: Port = None,
+) -> None:
+    "Show the prediction page, rendered by Voila; starts the API too if none answers."
+    needs("lab", "voila", "ipywidgets", "fastapi")
+    import logging
+
+    from rf_mlops.app import run_app
+    from rf_mlops.settings import load_case, load_settings
+
+    settings = load_settings()
+    if case:
+        load_case(case)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+    run_app(settings, settings.app.port if port is None else port, case)
 
 # %% ../nbs/27_cli.ipynb #a5299ddf
 @app.command("promote", epilog="Example:  rf-mlops promote iris  ·  rf-mlops promote iris 3")

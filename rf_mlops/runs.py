@@ -461,7 +461,7 @@ def attach(run: dict, folder: Path, settings: Settings) -> None:
     if run["status"] == "failed":
         client.set_terminated(run["mlflow_run_id"], "FAILED")
 
-# %% ../nbs/17_runs.ipynb #0100ee1c
+# %% ../nbs/17_runs.ipynb #32ac025d
 def asset(name: str) -> str:
     "A template or style sheet of the package."
     return (resources.files("rf_mlops") / "assets" / name).read_text(encoding="utf-8")
@@ -474,7 +474,9 @@ def render(template: str, **values: Any) -> str:
     environment = Environment(
         loader=FunctionLoader(asset), autoescape=True, undefined=StrictUndefined
     )
-    return environment.get_template(template).render(css=asset("style.css"), **values)
+    return environment.get_template(template).render(
+        css=asset("colours.css") + asset("style.css"), **values
+    )
 
 
 def is_readable(output: dict) -> bool:

@@ -235,7 +235,7 @@ async def score(request: Request) -> Response:
     raw = read_query(pairs_of(request), predictor.schema)
     return Response(json.dumps(scores(answer(predictor, raw))), media_type=JSON)
 
-# %% ../nbs/24_serve.ipynb #e608aff8
+# %% ../nbs/24_serve.ipynb #b208fdd4
 class PredictOptions(Loose):
     "The query of POST /predict."
 
@@ -262,7 +262,7 @@ async def receive(request: Request, limit: int) -> bytes:
             raise Problem(413, too_large, {"Connection": "close"})
     return bytes(body)
 
-# %% ../nbs/24_serve.ipynb #9806c2b0
+# %% ../nbs/24_serve.ipynb #cbd5617f
 def predicted(
     predictor: Predictor, body: bytes, kind: str, options: PredictOptions, wanted: str
 ) -> Response:
@@ -273,12 +273,13 @@ def predicted(
         raise UserError("Only a CSV answer can be joined", "query", f"Accept: {CSV}", "join=true")
     raw = read_body(body, kind, predictor.schema)
     found = answer(predictor, raw, quarantine=options.on_error == "quarantine")
+    headers = {"X-Rows": str(len(found.numbers)), "X-Rows-Failed": str(found.bad.sum())}
     if wanted == CSV:
         before = as_they_came(body, kind, raw) if options.join else None
         content = as_csv(found, options.proba, before)
         name = f'attachment; filename="{predictor.bundle.case}-predictions.csv"'
-        return Response(content, headers={"Content-Disposition": name}, media_type=CSV)
-    return Response(as_json(found, options.proba), media_type=JSON)
+        return Response(content, headers={**headers, "Content-Disposition": name}, media_type=CSV)
+    return Response(as_json(found, options.proba), headers=headers, media_type=JSON)
 
 
 async def predict(request: Request) -> Response:
@@ -347,7 +348,7 @@ def model_card(house: House, case: str | None) -> dict[str, Any]:
         "trouble": follower.trouble.what if follower.trouble else None,
     }
 
-# %% ../nbs/24_serve.ipynb #6458c57c
+# %% ../nbs/24_serve.ipynb #e32710a6
 router = APIRouter()
 
 
@@ -360,7 +361,13 @@ def house_of(request: Request) -> House:
 def ready(request: Request) -> dict:
     "200 with its version; 503 with the reason."
     predictor = predictor_for(request)
-    return {"status": "ready", "case": predictor.bundle.case, "version": predictor.version}
+    trouble = house_of(request).follower(request.path_params.get("case")).trouble
+    return {
+        "status": "ready",
+        "case": predictor.bundle.case,
+        "version": predictor.version,
+        "trouble": trouble.what if trouble else None,  # with a newer champion, or with asking
+    }
 
 
 @router.get("/model", tags=["Model"], summary="The champion: metric, gates, data, code, report")
@@ -369,13 +376,13 @@ def model(request: Request) -> dict:
     predictor_for(request)
     return model_card(house_of(request), request.path_params.get("case"))
 
-
+# %% ../nbs/24_serve.ipynb #6c7d70a7
 @router.get("/schema", tags=["Model"], summary="Its columns: types, units, ranges, examples")
 def schema(request: Request) -> dict:
     "The schema of the model that answers."
     return to_json(predictor_for(request).schema)
 
-# %% ../nbs/24_serve.ipynb #82a21ca3
+
 @router.get(
     "/template.csv", tags=["Model"], summary="A CSV file to fill in", response_class=Response
 )
