@@ -294,7 +294,7 @@ def needs(extra: str, *modules: str) -> None:
             todo=f"pip install 'rf_mlops[{extra}]'",
         )
 
-# %% ../nbs/27_cli.ipynb #09b1d45f
+# %% ../nbs/27_cli.ipynb #18582538
 Port = Annotated[
     int | None, typer.Option(min=0, max=65535, help="0: any free one. Default: as in settings.ini.")
 ]
@@ -305,7 +305,8 @@ def end_with_parent() -> None:
     from threading import Thread
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 1024):
+            pass
         os.kill(os.getpid(), signal.SIGTERM)
 
     Thread(target=wait, daemon=True).start()

@@ -181,7 +181,7 @@ class Case(Strict):
             raise ValueError("the target cannot be dropped")
         return self
 
-# %% ../nbs/00_settings.ipynb #21fbd551
+# %% ../nbs/00_settings.ipynb #f988b88a
 class Loose(BaseModel):
     "A section of settings.ini: closed and frozen; its texts are parsed into the types asked for."
 
@@ -211,7 +211,7 @@ class ServeSection(Loose):
     watch: float = Field(0.5, ge=0.05, le=3600)  # seconds between two looks at the aliases
     body_mb: int = Field(64, ge=1, le=2048)  # the largest body, in MB of 2²⁰ bytes
 
-# %% ../nbs/00_settings.ipynb #97c2d49c
+# %% ../nbs/00_settings.ipynb #3d117172
 class AppSection(Loose):
     port: int = Field(8866, ge=1, le=65535)
     api: str = ""  # the API's address; empty: the one of [serve], started if none answers
@@ -219,6 +219,7 @@ class AppSection(Loose):
         16, ge=1, le=1000
     )  # kernels at once; one more visitor sees a page that says so
     idle_minutes: float = Field(30, gt=0)  # without a click; then a page's kernel is ended
+    gone_seconds: float = Field(60, gt=0)  # without a connection; likewise
 
 # %% ../nbs/00_settings.ipynb #7c04524c
 class Settings(Loose):

@@ -5,11 +5,15 @@ been trained (look, do not touch), `trained_copy` a copy of that to do as one li
 """
 
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +111,67 @@ def project(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("RF_MLOPS_PROJECT", str(folder))
     monkeypatch.chdir(folder)
     return folder
+
+
+def until(what: Callable[[], Any], within: float = 30, every: float = 0.05) -> Any:
+    "What `what()` gives as soon as it is true; an error if that takes longer than `within` seconds."
+    end = time.monotonic() + within
+    while not (found := what()):
+        assert time.monotonic() < end, f"waited {within} s in vain"
+        time.sleep(every)
+    return found
+
+
+@contextmanager
+def running(
+    *words: str,  # after `rf-mlops`: a command that prints where it answers
+    cwd: Path,
+    env: dict[str, str] | None = None,
+) -> Iterator[tuple[subprocess.Popen, list[str]]]:
+    "A command that answers until it is ended: its process, and the addresses in its first line."
+    full = {**os.environ, "RF_MLOPS_PROJECT": str(cwd), **(env or {})}
+    command = [str(SCRIPT), *words]
+    process = subprocess.Popen(command, cwd=cwd, env=full, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    try:
+        line = process.stdout.readline()
+        addresses = re.findall(r"http://[\d.:]+", line)
+        assert addresses, f"{' '.join(words)} said {line!r} and ended with {process.poll()}"
+        yield process, addresses
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        finally:
+            process.kill()
+
+
+def free_port() -> int:
+    "A port nobody listens on at this moment."
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    "The path of a Chromium: found, or installed now. Browser tests are never skipped."
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "browser.py"], stdout=subprocess.PIPE, text=True
+    )
+    assert done.returncode == 0, "no browser: its reasons are above"
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    "A browser. Of one module only: Playwright's loop would be in the way of other tests' own."
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield opened
+        opened.close()
 
 
 @pytest.fixture

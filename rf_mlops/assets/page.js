@@ -35,14 +35,16 @@ function parseCsv(text, rows) {
   return out.slice(0, rows + 1).filter((row) => row.length > 1 || row[0] !== "");
 }
 
-const isOurs = (name) => /^(prediction|error|probability_.*)_*$/.test(name);
+const OURS = [/^prediction_*$/, /^error_*$/, /^probability_/];
+const rank = (name) => { const found = OURS.findIndex((one) => one.test(name)); return found < 0 ? OURS.length : found; };
+const isOurs = (name) => rank(name) < OURS.length;
 const shorten = (name, text) => (name.startsWith("probability_") && text !== "" ? Number(text).toFixed(3) : text);
 
 // Our columns first: on a phone the others are to be scrolled to.
 function preview(table) {
-  const order = table[0].map((_, i) => i).sort((a, b) => isOurs(table[0][b]) - isOurs(table[0][a]));
+  const order = table[0].map((_, i) => i).sort((a, b) => rank(table[0][a]) - rank(table[0][b]));
   const [header, ...rows] = table.map((row) => order.map((i) => row[i] ?? ""));
-  const cell = (tag, text, name) => make(tag, { textContent: text, className: isOurs(name) ? "rf-ours" : "" });
+  const cell = (tag, text, name) => make(tag, { textContent: text, className: (isOurs(name) ? "rf-ours" : "") + (rank(name) === 1 ? " rf-why" : "") });
   const head = make("thead", {}, make("tr", {}, ...header.map((name) => cell("th", name, name))));
   const line = (row) => make("tr", {}, ...row.map((text, i) => cell("td", shorten(header[i], text), header[i])));
   return make("div", { className: "rf-scroll", tabIndex: 0 }, make("table", {}, head, make("tbody", {}, ...rows.map(line))));
@@ -132,6 +134,7 @@ document.addEventListener("click", async (event) => {
 
 // What stands in the form stands in the address, so that loading the page anew brings it back.
 new MutationObserver(() => {
+  document.title = document.querySelector(".rf-page h1")?.textContent || document.title;
   const link = document.querySelector("a.rf-share");
   if (link && link.getAttribute("href") !== location.search) history.replaceState(null, "", link.getAttribute("href"));
   document.querySelectorAll(".rf-number input[type=text], .rf-integer input[type=text]").forEach((input) => { input.inputMode = "decimal"; });
