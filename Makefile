@@ -8,7 +8,7 @@ SHELL  := /bin/bash
 PYTHON ?= python3
 SIZE   ?= small
 CASE   ?=
-export SIZE CASE SEED SUMMARY NO_PROMOTE
+export SIZE CASE SEED SUMMARY NO_PROMOTE PORT
 export MLFLOW_DISABLE_TELEMETRY := true
 
 BIN := .venv/bin
@@ -17,7 +17,7 @@ BIN := .venv/bin
 ENV := .venv/made-here-$(shell pwd | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test lab export readme lock check build clean state-find state-check
+.PHONY: help env run test lab serve app export readme lock check build clean state-find state-check
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -34,6 +34,12 @@ test: $(ENV)  ## run the tests: SLOW=1 adds the slow ones, COVERAGE=1 measures
 
 lab: $(ENV)  ## open JupyterLab in the notebooks
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/nbs/index.ipynb
+
+serve: $(ENV)  ## answer over HTTP: CASE= at the root, PORT= (default: settings.ini)
+	@$(BIN)/rf-mlops serve $${CASE:+--case "$$CASE"} $${PORT:+--port "$$PORT"}
+
+app: $(ENV)  ## show the prediction page, and start the API if none answers: CASE=, PORT=
+	@$(BIN)/rf-mlops app $${CASE:+--case "$$CASE"} $${PORT:+--port "$$PORT"}
 
 export: $(ENV)  ## after editing nbs/: format the notebooks, write rf_mlops/, clean the notebooks
 	$(BIN)/ruff format nbs

@@ -194,7 +194,7 @@ def check_options(names: list[str], sets: list[str], summary: Path | None) -> No
     if summary and not summary.parent.is_dir():
         raise UserError("The summary's folder is not there", str(summary), todo="make it first")
 
-# %% ../nbs/27_cli.ipynb #a8b675dd
+# %% ../nbs/27_cli.ipynb #b771f2b9
 def report(done: list[dict], settings) -> None:
     "Print the table of runs, the reasons, and what to do next."
     folder = settings.path("reports")
@@ -224,9 +224,15 @@ def report(done: list[dict], settings) -> None:
         else f"{bin_.relative_to(here) if bin_.is_relative_to(here) else bin_}/"
     )
     if names:
-        print(
-            f"\nNext:  open {shown / 'index.html'}\n       {place}rf-mlops models {names[0]}\n       {place}python -c \"from rf_mlops import load; print(load('{names[0]}'))\""
-        )
+        case = "" if names[0] == settings.project.default_case else f" --case {names[0]}"
+        lines = [
+            (f"open {shown / 'index.html'}", "every run's report"),
+            (f"{place}rf-mlops app{case}", "the prediction page, and the API behind it"),
+            (f"{place}rf-mlops serve{case}", "the API alone; it prints a curl line"),
+            (f"{place}rf-mlops models {names[0]}", "versions, and what was decided"),
+        ]
+        width = max(len(command) for command, _ in lines)
+        print("\nNext:  " + "\n       ".join(f"{c:<{width}}   {what}" for c, what in lines))
 
 # %% ../nbs/27_cli.ipynb #e8dfc908
 @app.command("run", epilog="Example:  rf-mlops run  ·  rf-mlops run iris --size full")

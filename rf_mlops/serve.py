@@ -527,7 +527,7 @@ def first_look(followers: list[Follower], every: float, stop: Event) -> None:
         follower.look()
     watch(followers, every, stop)
 
-# %% ../nbs/24_serve.ipynb #6e062ee9
+# %% ../nbs/24_serve.ipynb #f2a3e591
 def listen(host: str, port: int) -> socket.socket:
     "A socket that listens. Raises `UserError` where the port is taken."
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -552,7 +552,7 @@ def address_of(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
-# %% ../nbs/24_serve.ipynb #feb0ff04
+# %% ../nbs/24_serve.ipynb #9d05ba0f
 def run(house: House, listener: socket.socket) -> None:
     "Answer until a signal ends it; requests under way are finished first."
     pa.set_memory_pool(pa.system_memory_pool())  # gives back what an upload took
@@ -560,6 +560,7 @@ def run(house: House, listener: socket.socket) -> None:
         make_app(house),
         log_level="warning",
         access_log=False,
+        ws="none",  # no websockets here, and none of their memory
         server_header=False,
         timeout_graceful_shutdown=10,
     )

@@ -1,6 +1,6 @@
 """The HTTP API as a client meets it: a real process, real sockets, and what must not go wrong.
 
-Most questions go to one server over the trained project; who promotes or damages has one over a copy.
+Most questions go to one server over the trained project; who changes it has one over a copy.
 """
 
 import csv
@@ -321,7 +321,7 @@ MISTAKES = [
     wrong(406, "HTML", "POST /predict", GOOD, says=f"{JSON} or {CSV}", accept="text/html"),
     wrong(406, "q=0", "POST /predict", GOOD, says=f"{JSON} or {CSV}", accept=f"{JSON};q=0"),
     wrong(415, "text", "POST /predict", GOOD, says="text/plain", content_type="text/plain"),
-    wrong(415, "charset", "POST /predict", LINE, says="charset=l1", content_type=f"{CSV};charset=l1"),
+    wrong(415, "charset", "POST /predict", LINE, says="=l1", content_type=f"{CSV};charset=l1"),
     wrong(422, "misspelt", asked(petal_width=None, petal_widht=1),
           says="Unknown parameter 'petal_widht' | did you mean 'petal_width'?"),
     wrong(422, "missing", asked(petal_width=None),
@@ -340,7 +340,7 @@ MISTAKES = [
     wrong(422, "proba on /score", asked(proba="true"), says="Unknown parameter 'proba'"),
     wrong(422, "proba misspelt", "POST /predict?prob=1", GOOD, says="'prob' | mean 'proba'?"),
     wrong(422, "proba's value", "POST /predict?proba=maybe", GOOD, says="'proba' | 'maybe'"),
-    wrong(422, "option", "POST /predict?on_error=skip", GOOD, says="on_error | 'quarantine' | 'skip'"),
+    wrong(422, "option", "POST /predict?on_error=skip", GOOD, says="on_error | quarantine | skip"),
     wrong(422, "option twice", "POST /predict?proba=1&proba=0", GOOD, says="proba | twice"),
     wrong(422, "join to JSON", "POST /predict?join=true", GOOD, says=f"joined | Accept: {CSV}"),
     wrong(422, "short row", "POST /predict", [[1, 2, 3]], says="row 1 | 4 values | 3 values"),

@@ -13,13 +13,15 @@ from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
 
 import nbformat
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from conftest import ROOT, make_project
+from conftest import ROOT, free_port, make_project, running
 
 from rf_mlops import load, registry, runs
 from rf_mlops.bundle import build
@@ -293,6 +295,87 @@ print(json.dumps([model.predict(rows).tolist(), model.predict_proba(rows).tolist
     return np.array(labels), np.array(probabilities, dtype=np.float32)
 
 
+def served(ask: Callable[[str, pd.DataFrame], tuple]) -> Callable[[pd.DataFrame], tuple]:
+    "The path over HTTP, to a server of the present project."
+
+    def path(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        with running("serve", "--port", "0", cwd=Path.cwd()) as (_, (address,)):
+            return ask(address, frame)
+
+    return path
+
+
+def posted(address: str, body: bytes, kind: str, accept: str = "application/json") -> bytes:
+    "The answer to POST /predict?proba=true."
+    headers = {"Content-Type": kind, "Accept": accept}
+    with urlopen(Request(f"{address}/predict?proba=true", body, headers)) as answer:  # noqa: S310
+        return answer.read()
+
+
+def from_json(content: bytes) -> tuple[np.ndarray, np.ndarray]:
+    "Labels and probabilities of a JSON answer; every number is a float32, or this says so."
+    document = json.loads(content)
+    exact = np.array(list(document["probabilities"].values())).T
+    assert (exact == exact.astype(np.float32)).all()
+    return np.array(document["predictions"]), np.ascontiguousarray(exact, dtype=np.float32)
+
+
+def from_csv(content: bytes) -> tuple[np.ndarray, np.ndarray]:
+    "Labels and probabilities of a CSV answer."
+    table = pd.read_csv(BytesIO(content), float_precision="round_trip")
+    exact = table[[name for name in table if name.startswith("probability_")]].to_numpy()
+    assert (exact == exact.astype(np.float32)).all()
+    labels = table["prediction"].to_numpy(dtype=object).astype(str)
+    return labels, np.ascontiguousarray(exact, dtype=np.float32)
+
+
+def by_query(address: str, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    "One row at a time by GET /score, which answers codes; the probabilities come from one record each."
+    model = load("iris@champion")
+    names = dict(zip(model.schema.codes, model.schema.classes, strict=True))
+    labels, sure = [], []
+    for record in frame.to_dict("records"):
+        with urlopen(f"{address}/score?{urlencode(record)}") as answer:  # noqa: S310
+            labels.append(names[json.load(answer)[0]])
+        sure.append(from_json(posted(address, json.dumps(record).encode(), "application/json"))[1])
+    return np.array(labels), np.concatenate(sure)
+
+
+def by_json(shape: Callable[[pd.DataFrame], Any]) -> Callable[[pd.DataFrame], tuple]:
+    "POST /predict with JSON in some shape."
+    return served(
+        lambda address, frame: from_json(
+            posted(address, json.dumps(shape(frame)).encode(), "application/json")
+        )
+    )
+
+
+def by_the_form(address: str, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    "What the page's form asks: each value as the text that stands in its field."
+    from rf_mlops.pages import ask, field_of
+
+    model, answers = load("iris@champion"), []
+    fields = [field_of(column) for column in model.schema.columns]
+    for record in frame.to_dict("records"):
+        for field in fields:
+            field.text = str(record[field.column.name])
+        row = {field.column.name: field.text for field in fields}
+        document, _ = ask(address, "/models/iris/predict?proba=true", [row])
+        answers.append(from_json(json.dumps(document).encode()))
+    return np.concatenate([a[0] for a in answers]), np.concatenate([a[1] for a in answers])
+
+
+def by_the_pages_file(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    "A file sent to the page's own address, as the page's script sends it."
+    api = {"RF_MLOPS_SERVE__PORT": str(free_port())}
+    with running("app", "--port", "0", cwd=Path.cwd(), env=api) as (_, (page, _)):
+        where = f"{page}/models/iris/predict?join=true&on_error=quarantine&proba=true"
+        headers = {"Content-Type": "text/csv", "Accept": "text/csv", "Origin": page}
+        question = Request(where, frame.to_csv(index=False).encode(), headers)
+        with urlopen(question) as answer:  # noqa: S310
+            return from_csv(answer.read())
+
+
 # Whoever adds a way to ask a model adds it here.
 PATHS: dict[str, Callable[[pd.DataFrame], tuple[np.ndarray, np.ndarray]]] = {
     "a frame": loaded(lambda frame: frame),
@@ -317,6 +400,27 @@ PATHS: dict[str, Callable[[pd.DataFrame], tuple[np.ndarray, np.ndarray]]] = {
         load("iris/1").predict_proba(frame),
     ),
     "another process": another_process,
+    "HTTP: query": served(by_query),
+    "HTTP: records": by_json(lambda frame: frame.to_dict("records")),
+    "HTTP: arrays": by_json(lambda frame: frame.to_numpy().tolist()),
+    "HTTP: columns": by_json(lambda frame: frame.to_dict("list")),
+    "HTTP: CSV": served(
+        lambda address, frame: from_json(
+            posted(address, frame.to_csv(index=False).encode(), "text/csv")
+        )
+    ),
+    "HTTP: CSV in, CSV out": served(
+        lambda address, frame: from_csv(
+            posted(address, frame.to_csv(index=False).encode(), "text/csv", "text/csv")
+        )
+    ),
+    "HTTP: Parquet": served(
+        lambda address, frame: from_json(
+            posted(address, parquet(frame), "application/vnd.apache.parquet")
+        )
+    ),
+    "page: form": served(by_the_form),
+    "page: file": by_the_pages_file,
 }
 
 
