@@ -300,7 +300,7 @@ def needs(extra: str, *modules: str) -> None:
             todo=f"pip install 'rf_mlops[{extra}]'",
         )
 
-# %% ../nbs/27_cli.ipynb #18582538
+# %% ../nbs/27_cli.ipynb #4761d5e5
 Port = Annotated[
     int | None, typer.Option(min=0, max=65535, help="0: any free one. Default: as in settings.ini.")
 ]
@@ -317,7 +317,7 @@ def end_with_parent() -> None:
 
     Thread(target=wait, daemon=True).start()
 
-# %% ../nbs/27_cli.ipynb #cb2ad2c4
+# %% ../nbs/27_cli.ipynb #70b013dd
 @app.command(
     "serve",
     epilog="Example:  rf-mlops serve  ·  rf-mlops serve --case iris --port 9000",
@@ -343,10 +343,10 @@ def serve_command(
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     listener = listen(host or settings.serve.host, settings.serve.port if port is None else port)
     house = open_house(settings, case)
-    print(how_to_ask(house, address_of(listener)), flush=True)
-    if child:
-        end_with_parent()
     with suppress(KeyboardInterrupt):  # the way to end it
+        print(how_to_ask(house, address_of(listener)), flush=True)
+        if child:
+            end_with_parent()
         run(house, listener)
 
 # %% ../nbs/27_cli.ipynb #10351857

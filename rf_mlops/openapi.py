@@ -150,21 +150,26 @@ def predict_entry(schema: Schema) -> dict[str, Any]:
         ),
     }
 
-# %% ../nbs/23_openapi.ipynb #d131af1a
+# %% ../nbs/23_openapi.ipynb #1876fc12
 def named_schemas(schema: Schema) -> dict[str, Any]:
     "The schemas the document refers to: a row, predictions, a problem."
-    text, number = {"type": "string"}, {"type": "number"}
+    text, maybe = {"type": "string"}, {"type": ["number", "null"]}  # null: a row in quarantine
     required = [c.name for c in schema.columns if not c.missing]
-    kind = {**text, "enum": schema.classes} if schema.classes else number
+    kind: dict[str, Any] = {"type": ["string", "null"], "enum": [*schema.classes, None]}
+    if not schema.classes:
+        kind = maybe
     model = {"case": text, "version": {"type": "integer"}, "hash": text}
     answers = {
         "model": {"type": "object", "properties": model},
         "predictions": {"type": "array", "items": kind},
+        "errors": {"type": "array", "items": ref("Cell")},
     }
     if schema.classes:
-        lists = {name: {"type": "array", "items": number} for name in schema.classes}
+        lists = {name: {"type": "array", "items": maybe} for name in schema.classes}
         answers["probabilities"] = {"type": "object", "properties": lists}
-    told = ("title", "detail", "where", "expected", "got", "todo", "request_id")
+    told = ("title", "detail", "where", "expected", "got", "todo", "instance", "request_id")
+    cell = {"row": {"type": "integer"}, **dict.fromkeys(("column", "expected", "got"), text)}
+    problem = {"status": {"type": "integer"}, "errors": {"type": "array", "items": ref("Cell")}}
     return {
         "Row": {
             "type": "object",
@@ -172,10 +177,8 @@ def named_schemas(schema: Schema) -> dict[str, Any]:
             "required": required,
         },
         "Predictions": {"type": "object", "properties": answers},
-        "Problem": {
-            "type": "object",
-            "properties": {**dict.fromkeys(told, text), "status": {"type": "integer"}},
-        },
+        "Problem": {"type": "object", "properties": dict.fromkeys(told, text) | problem},
+        "Cell": {"type": "object", "properties": cell},
     }
 
 # %% ../nbs/23_openapi.ipynb #8a82e762

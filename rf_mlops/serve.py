@@ -9,12 +9,13 @@ __all__ = ['log', 'PATHS', 'LARGE', 'router', 'POLICY', 'DOCS', 'House', 'open_h
            'schema', 'template', 'openapi_document', 'summary_of', 'openapi_json', 'docs', 'own_routes', 'docs_file',
            'make_app', 'first_look', 'listen', 'address_of', 'run', 'how_to_ask']
 
-# %% ../nbs/24_serve.ipynb #998782cd
+# %% ../nbs/24_serve.ipynb #7bc26e6e
 import asyncio
 import json
 import logging
 import os
 import re
+import shlex
 import socket
 from collections.abc import MutableMapping
 from contextlib import asynccontextmanager
@@ -22,9 +23,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 from threading import Event, Thread
 from typing import Any, Literal
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 from uuid import uuid4
 
+import orjson
 import pyarrow as pa
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request
@@ -34,8 +36,9 @@ from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
-# %% ../nbs/24_serve.ipynb #21d422b2
+# %% ../nbs/24_serve.ipynb #b60773fa
 from . import __version__
 from .follow import Follower, watch
 from .openapi import with_questions
@@ -51,6 +54,7 @@ from rf_mlops.wire import (
     as_csv,
     as_json,
     as_they_came,
+    once,
     preferred,
     problem_document,
     read_body,
@@ -58,10 +62,10 @@ from rf_mlops.wire import (
     scores,
 )
 
-# %% ../nbs/24_serve.ipynb #14ba21e6
+# %% ../nbs/24_serve.ipynb #bd8b2619
 log = logging.getLogger("rf_mlops")
 
-# %% ../nbs/24_serve.ipynb #a02bee30
+# %% ../nbs/24_serve.ipynb #06af5236
 @dataclass(frozen=True)
 class House:
     "The cases that are served, and which of them stands at the root."
@@ -88,7 +92,8 @@ class House:
         "The champion of a case. Raises `Problem` 404 or 503."
         follower = self.follower(case)
         if follower.predictor is None:
-            error = follower.trouble or UserError("The champion is being loaded", follower.case)
+            told = follower.trouble or UserError("The champion is being loaded", todo="try again")
+            error = UserError(told.what, todo=told.todo)  # where it looked is nobody's business
             raise Problem(503, error, {"Retry-After": "1"})
         return follower.predictor
 
@@ -109,7 +114,7 @@ def open_house(settings: Settings, case: str = "") -> House:
     house.follower().look()
     return house
 
-# %% ../nbs/24_serve.ipynb #b21aa1e6
+# %% ../nbs/24_serve.ipynb #787a7c9f
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -118,7 +123,7 @@ def request_id(scope: MutableMapping[str, Any]) -> str:
     given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
     return given if _PLAIN_ID.fullmatch(given) else uuid4().hex
 
-# %% ../nbs/24_serve.ipynb #a8d5309f
+# %% ../nbs/24_serve.ipynb #a6a46913
 class Stamp:
     "ASGI middleware: `X-Request-Id` and `X-Model-Version` on every answer, a problem document for every slip of ours."
 
@@ -142,6 +147,8 @@ class Stamp:
 
         try:
             await self.app(scope, receive, stamped)
+        except ClientDisconnect:
+            log.debug("request %s: the client has left", scope["request_id"])
         except Exception:
             log.exception("request %s failed", scope["request_id"])
             if begun:
@@ -156,7 +163,7 @@ class Stamp:
         used = scope.get("predictor") or present
         return used.version if used else "none"
 
-# %% ../nbs/24_serve.ipynb #cde4b185
+# %% ../nbs/24_serve.ipynb #b049c312
 def problem(
     scope: MutableMapping[str, Any],
     status: int,
@@ -164,11 +171,11 @@ def problem(
     headers: dict[str, str] | None = None,
 ) -> Response:
     "A problem document as a response."
-    more = {"instance": scope["path"], "request_id": scope["request_id"]}
+    more = {"instance": scope["path"][:300], "request_id": scope["request_id"]}
     content = problem_document(status, error, **more)
     return Response(content, status, headers, media_type=PROBLEM)
 
-# %% ../nbs/24_serve.ipynb #72d60220
+# %% ../nbs/24_serve.ipynb #55587997
 PATHS = (
     "/score",
     "/predict",
@@ -200,7 +207,9 @@ async def tell_http(request: Request, found: Exception) -> Response:
     assert isinstance(found, HTTPException)  # noqa: S101  registered for it
     path, method = request.url.path, request.method
     if found.status_code == 404:
-        error = UserError("There is nothing here", path, todo=nearest(path, PATHS))
+        error = UserError(
+            "There is nothing here", path, todo=nearest(f"/{path.split('/')[-1]}", PATHS)
+        )
     elif found.status_code == 405:
         allowed = dict(found.headers or {}).get("Allow", "another method")
         error = UserError(f"{method} is not for this path", path, allowed, method)
@@ -208,7 +217,7 @@ async def tell_http(request: Request, found: Exception) -> Response:
         error = UserError(str(found.detail), path)
     return problem(request.scope, found.status_code, error, dict(found.headers or {}))
 
-# %% ../nbs/24_serve.ipynb #a259eb65
+# %% ../nbs/24_serve.ipynb #a74b127d
 LARGE = 64 * 1024  # bytes of a body that is worked on in a thread
 
 
@@ -233,9 +242,9 @@ async def score(request: Request) -> Response:
     "One row by query parameters → its code or value."
     predictor = predictor_for(request)
     raw = read_query(pairs_of(request), predictor.schema)
-    return Response(json.dumps(scores(answer(predictor, raw))), media_type=JSON)
+    return Response(orjson.dumps(scores(answer(predictor, raw))), media_type=JSON)
 
-# %% ../nbs/24_serve.ipynb #b208fdd4
+# %% ../nbs/24_serve.ipynb #3c4d4675
 class PredictOptions(Loose):
     "The query of POST /predict."
 
@@ -262,7 +271,7 @@ async def receive(request: Request, limit: int) -> bytes:
             raise Problem(413, too_large, {"Connection": "close"})
     return bytes(body)
 
-# %% ../nbs/24_serve.ipynb #cbd5617f
+# %% ../nbs/24_serve.ipynb #7b4c7f19
 def predicted(
     predictor: Predictor, body: bytes, kind: str, options: PredictOptions, wanted: str
 ) -> Response:
@@ -285,7 +294,11 @@ def predicted(
 async def predict(request: Request) -> Response:
     "A table → a prediction a row, as JSON or CSV."
     predictor, house = predictor_for(request), request.app.state.house
-    options = validated(PredictOptions, dict(pairs_of(request)), "query")
+    options = validated(PredictOptions, once(pairs_of(request)), "query")
+    if (packed := request.headers.get("content-encoding", "identity")) != "identity":
+        raise Problem(
+            415, UserError("A packed body is not read", "Content-Encoding", "none", packed)
+        )
     wanted = preferred(request.headers.get("accept", ""), (JSON, CSV))
     body = await receive(request, house.settings.serve.body_mb << 20)
     work = (predictor, body, request.headers.get("content-type", ""), options, wanted)
@@ -322,13 +335,14 @@ def decision_of(case: str, predictor: Predictor, settings: Settings) -> dict[str
     best = [e for e in mine if e["event"] == "promoted"] or mine
     return {k: best[-1].get(k) for k in wanted} if best else {}
 
-# %% ../nbs/24_serve.ipynb #f71d37da
-def model_card(house: House, case: str | None) -> dict[str, Any]:
-    "Everything there is to know of a case's champion. Raises `Problem` 404 or 503."
-    predictor, follower = house.predictor(case), house.follower(case)
+# %% ../nbs/24_serve.ipynb #202f74b4
+def model_card(
+    predictor: Predictor, trouble: UserError | None, settings: Settings
+) -> dict[str, Any]:
+    "Everything there is to know of a champion."
     bundle, from_where = predictor.bundle, predictor.bundle.provenance
     defined = from_where.get("case", {})
-    decision = decision_of(bundle.case, predictor, house.settings)
+    decision = decision_of(bundle.case, predictor, settings)
     metric = decision.get("metric")
     run_id = decision.get("run_id") or ""
     return {
@@ -341,14 +355,14 @@ def model_card(house: House, case: str | None) -> dict[str, Any]:
         "gates": decision.get("gates") or [],
         "decided": {k: decision.get(k) for k in ("at", "event", "by", "reason")},
         "run_id": run_id,
-        "report": report_of(bundle.case, run_id, house.settings) if run_id else None,
+        "report": report_of(bundle.case, run_id, settings) if run_id else None,
         "trained_on": {k: from_where.get("data", {}).get(k) for k in ("rows", "digest")},
         "code": from_where.get("code", {}),
         "notebook": from_where.get("notebook", ""),
-        "trouble": follower.trouble.what if follower.trouble else None,
+        "trouble": trouble.what if trouble else None,
     }
 
-# %% ../nbs/24_serve.ipynb #e32710a6
+# %% ../nbs/24_serve.ipynb #95760918
 router = APIRouter()
 
 
@@ -357,6 +371,7 @@ def house_of(request: Request) -> House:
     return request.app.state.house
 
 
+@router.head("/ready", include_in_schema=False)
 @router.get("/ready", tags=["Health"], summary="Is there a champion that answers its golden rows?")
 def ready(request: Request) -> dict:
     "200 with its version; 503 with the reason."
@@ -373,8 +388,9 @@ def ready(request: Request) -> dict:
 @router.get("/model", tags=["Model"], summary="The champion: metric, gates, data, code, report")
 def model(request: Request) -> dict:
     "What there is to know of the model that answers."
-    predictor_for(request)
-    return model_card(house_of(request), request.path_params.get("case"))
+    house = house_of(request)
+    trouble = house.follower(request.path_params.get("case")).trouble
+    return model_card(predictor_for(request), trouble, house.settings)
 
 # %% ../nbs/24_serve.ipynb #6c7d70a7
 @router.get("/schema", tags=["Model"], summary="Its columns: types, units, ranges, examples")
@@ -435,7 +451,7 @@ def summary_of(house: House, case: str | None) -> str:
     question = predictor.bundle.provenance.get("case", {}).get("question", "")
     return f"{question}\n\nVersion {predictor.version} answers, model `{predictor.bundle.model_hash[:12]}`.{more}"
 
-# %% ../nbs/24_serve.ipynb #2965318f
+# %% ../nbs/24_serve.ipynb #ab76c328
 @router.get("/openapi.json", include_in_schema=False)
 def openapi_json(request: Request) -> dict:
     "This API as OpenAPI."
@@ -450,11 +466,12 @@ def docs(request: Request) -> Response:
     content = DOCS.format(title=f"{follower.case} · rf_mlops API", root=root)
     return Response(content, headers={"Content-Security-Policy": POLICY}, media_type="text/html")
 
-# %% ../nbs/24_serve.ipynb #9563240f
+# %% ../nbs/24_serve.ipynb #f8166093
 def own_routes() -> APIRouter:
     "What stands at the root alone."
     own = APIRouter()
 
+    @own.head("/live", include_in_schema=False)
     @own.get("/live", tags=["Health"], summary="Does the process answer?")
     def live() -> dict:
         return {"status": "live"}
@@ -487,7 +504,7 @@ def docs_file(name: str, kind: str):
 
     return file
 
-# %% ../nbs/24_serve.ipynb #5740b459
+# %% ../nbs/24_serve.ipynb #33fd3365
 def make_app(house: House) -> FastAPI:
     "The API over a house: an ASGI application that follows the champions while it lives."
 
@@ -502,7 +519,9 @@ def make_app(house: House) -> FastAPI:
         yield
         stop.set()
 
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=follow)
+    app = FastAPI(
+        openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=follow
+    )
     own = own_routes()
     app.state.house, app.state.own = house, own.routes
     app.state.large = asyncio.Semaphore(os.cpu_count() or 1)
@@ -527,7 +546,7 @@ def first_look(followers: list[Follower], every: float, stop: Event) -> None:
         follower.look()
     watch(followers, every, stop)
 
-# %% ../nbs/24_serve.ipynb #f2a3e591
+# %% ../nbs/24_serve.ipynb #90f09822
 def listen(host: str, port: int) -> socket.socket:
     "A socket that listens. Raises `UserError` where the port is taken."
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -552,7 +571,7 @@ def address_of(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
-# %% ../nbs/24_serve.ipynb #9d05ba0f
+# %% ../nbs/24_serve.ipynb #73b5894c
 def run(house: House, listener: socket.socket) -> None:
     "Answer until a signal ends it; requests under way are finished first."
     pa.set_memory_pool(pa.system_memory_pool())  # gives back what an upload took
@@ -573,11 +592,12 @@ def how_to_ask(house: House, address: str) -> str:
     if follower.predictor is None:
         return f"{address}  waits for a champion.\n{follower.trouble or ''}"
     predictor = follower.predictor
-    query = "&".join(
-        f"{c.name}={c.example}" for c in predictor.schema.columns if c.example is not None
+    query = urlencode(
+        {c.name: c.example for c in predictor.schema.columns if c.example is not None}
     )
+    question = shlex.quote(f"{address}/score?{query}")
     return "\n".join([
         f"{follower.case} v{predictor.version} answers at {address}",
-        f"  curl '{address}/score?{query}'",
+        f"  curl {question}",
         f"  {address}/docs",
     ])  # fmt: skip

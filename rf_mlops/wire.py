@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['PROBLEM', 'SHOWN', 'JSON', 'CSV', 'PARQUET', 'KNOWN', 'Problem', 'problem_document', 'media_type', 'parse_json',
-           'preferred', 'read_body', 'read_query', 'Answer', 'answer', 'scores', 'as_json', 'text_array', 'float_array',
-           'reasons', 'answer_columns', 'as_they_came', 'as_csv']
+           'preferred', 'read_body', 'once', 'read_query', 'Answer', 'answer', 'scores', 'as_json', 'text_array',
+           'float_array', 'reasons', 'answer_columns', 'as_they_came', 'as_csv']
 
-# %% ../nbs/22_wire.ipynb #14daf79b
+# %% ../nbs/22_wire.ipynb #02a767da
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -20,9 +21,9 @@ import pyarrow.csv
 from .predictor import Predictor
 from .schema import CellError, CellsError, Schema, is_nothing, plain
 from .settings import UserError, hide_secrets, nearest
-from .tables import from_csv, from_parquet, numbers_in, raw_columns, typed
+from .tables import from_csv, from_parquet, length, numbers_in, raw_columns, typed
 
-# %% ../nbs/22_wire.ipynb #5a16506d
+# %% ../nbs/22_wire.ipynb #c85f6886
 PROBLEM = "application/problem+json"
 SHOWN = 20  # cells listed in one problem
 
@@ -42,16 +43,18 @@ def problem_document(status: int, error: UserError, **more: Any) -> bytes:
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
-        "detail": hide_secrets(error.what.split("\n")[0]),
+        "detail": hide_secrets(error.what.split("\n")[0][:300]),
         **{k: v for k, v in told.items() if v},
         **more,
     }
     if isinstance(error, CellsError):
-        document["errors"] = [asdict(e) for e in error.cells[:SHOWN]]
+        document["errors"] = [
+            {**asdict(e), "got": hide_secrets(e.got)} for e in error.cells[:SHOWN]
+        ]
         document["errors_total"] = len(error.cells)
     return orjson.dumps(document)
 
-# %% ../nbs/22_wire.ipynb #16a756ef
+# %% ../nbs/22_wire.ipynb #1e1d7694
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
 KNOWN = (JSON, CSV, PARQUET)
 
@@ -59,9 +62,12 @@ KNOWN = (JSON, CSV, PARQUET)
 def media_type(header: str, body: bytes) -> str:
     "The media type of a body, without its parameters. Raises `Problem` 415 for one that is not known."
     kind, _, rest = (part.strip().lower() for part in header.partition(";"))
+    charset = next(
+        (p.strip()[8:].strip("\"'") for p in rest.split(";") if p.strip().startswith("charset=")),
+        "",
+    )
     if not kind:
         kind = JSON if body.lstrip()[:1] in (b"[", b"{") else CSV
-    charset = rest.partition("charset=")[2].strip("\"' ")
     if kind not in KNOWN or charset not in ("", "utf-8", "utf8", "us-ascii"):
         error = UserError(
             "This kind of body is not known", "Content-Type", " or ".join(KNOWN), repr(header)[:80]
@@ -79,7 +85,7 @@ def parse_json(body: bytes) -> Any:
         what = "The body is not valid JSON" if body else "The body is empty"
         raise Problem(400, UserError(what, "body", "a record, records or arrays", got)) from None
 
-# %% ../nbs/22_wire.ipynb #288ad646
+# %% ../nbs/22_wire.ipynb #b82ffcb7
 def preferred(accept: str, offered: tuple[str, ...]) -> str:
     "The offered media type that an `Accept` header likes best. Raises `Problem` 406 if it likes none."
     wishes = []
@@ -90,14 +96,15 @@ def preferred(accept: str, offered: tuple[str, ...]) -> str:
             wishes.append((-float(weight), kind))  # the most wanted first
         except ValueError:
             continue
-    for unwanted, kind in sorted(wishes, key=lambda w: w[0]):
-        for one in offered if unwanted else ():
-            if kind in (one, "*/*", f"{one.split('/')[0]}/*"):
+    never = {kind for weight, kind in wishes if not weight}
+    for _, kind in sorted((w for w in wishes if w[0]), key=lambda w: w[0]):
+        for one in offered:
+            if one not in never and kind in (one, "*/*", f"{one.split('/')[0]}/*"):
                 return one
     error = UserError("No such answer can be given", "Accept", " or ".join(offered), accept[:80])
     raise Problem(406, error)
 
-# %% ../nbs/22_wire.ipynb #ac7f5539
+# %% ../nbs/22_wire.ipynb #a30b8870
 def read_body(
     body: bytes,
     header: str,  # Content-Type
@@ -111,11 +118,18 @@ def read_body(
         return from_parquet(body)
     return raw_columns(parse_json(body), schema)
 
-# %% ../nbs/22_wire.ipynb #90d6562e
+
+def once(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    "Query parameters by name. Raises `UserError` for one that is there twice."
+    if twice := [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]:
+        raise UserError(f"The parameter '{twice[0]}' is there twice", "query", "each once")
+    return dict(pairs)
+
+# %% ../nbs/22_wire.ipynb #b9f9cfdf
 def read_query(pairs: list[tuple[str, str]], schema: Schema) -> dict[str, list[str]]:
     "One row from query parameters, in whatever order. Raises `UserError` that names the wrong one and the nearest."
-    record = dict(pairs)
-    for name, _ in pairs:
+    record = once(pairs)
+    for name in record:
         if name not in schema.names:
             raise UserError(
                 f"Unknown parameter '{name}'",
@@ -124,9 +138,6 @@ def read_query(pairs: list[tuple[str, str]], schema: Schema) -> dict[str, list[s
                 name,
                 nearest(name, [n for n in schema.names if n not in record]),
             )
-    if len(record) < len(pairs):
-        twice = next(n for n in record if [p[0] for p in pairs].count(n) > 1)
-        raise UserError(f"The parameter '{twice}' is there twice", "query", "each once")
     for column in schema.columns:
         if column.name not in record and not column.missing:
             got = ", ".join(record) or "no parameters"
@@ -234,7 +245,7 @@ def reasons(it: Answer) -> pa.StringArray:
         )
     return text_array(told)
 
-# %% ../nbs/22_wire.ipynb #a726eef9
+# %% ../nbs/22_wire.ipynb #c4f9d067
 def answer_columns(it: Answer, proba: bool) -> dict[str, pa.Array]:
     "The columns that an answer adds to a table."
     schema = it.predictor.schema
@@ -256,12 +267,17 @@ def as_they_came(body: bytes, header: str, raw: dict[str, Any]) -> dict[str, pa.
     if media_type(header, body) == CSV:
         return from_csv(body)
 
+    rows = max(length(values) for values in raw.values())
+    if uneven := [name for name, values in raw.items() if length(values) != rows]:
+        got = f"{uneven[0]}: {length(raw[uneven[0]])} rows of {rows}"
+        raise UserError("The columns are not equally long", "body", got=got)
+
     def texts(values: Any) -> pa.StringArray:
         return text_array(["" if is_nothing(v) else str(plain(v)) for v in values])
 
     return {name: texts(values) for name, values in raw.items()}
 
-# %% ../nbs/22_wire.ipynb #d56f4ded
+# %% ../nbs/22_wire.ipynb #65f2f45a
 def as_csv(it: Answer, proba: bool, before: dict[str, pa.Array] | None = None) -> bytes:
     "The answer as a CSV file; behind the columns of `before`, if there are any."
     columns = dict(before or {})
@@ -271,7 +287,5 @@ def as_csv(it: Answer, proba: bool, before: dict[str, pa.Array] | None = None) -
         columns[name] = values
     table = pa.Table.from_arrays(list(columns.values()), list(columns))
     out = pa.BufferOutputStream()
-    pa.csv.write_csv(
-        table, out, pa.csv.WriteOptions(quoting_style="needed", quoting_header="needed")
-    )
+    pa.csv.write_csv(table, out, pa.csv.WriteOptions(quoting_style="needed"))
     return out.getvalue().to_pybytes()
