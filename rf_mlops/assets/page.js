@@ -51,10 +51,13 @@ function preview(table) {
 }
 
 function problem(document_) {
-  const said = [document_.detail ?? "The file could not be read", document_.got && `got ${document_.got}`, document_.todo];
-  const parts = [make("p", { className: "rf-wrong", textContent: said.filter(Boolean).join(". ") + "." })];
-  if (document_.expected) parts.push(make("p", { className: "rf-hint", textContent: `Expected: ${document_.expected}` }));
-  return parts;
+  const todo = document_.todo && document_.todo[0].toUpperCase() + document_.todo.slice(1);
+  const said = [document_.detail ?? "The file could not be read", todo].filter(Boolean).join(". ");
+  const more = [["Expected", document_.expected], ["Got", document_.got]].filter(([, text]) => text);
+  return [
+    make("p", { className: "rf-wrong", textContent: `${said}.` }),
+    ...more.map(([name, text]) => make("p", { className: "rf-hint", textContent: `${name}: ${text}` })),
+  ];
 }
 
 function send(file, zone) {
@@ -84,7 +87,7 @@ async function show(request, file, result) {
   }
   const rows = Number(request.getResponseHeader("X-Rows")), failed = Number(request.getResponseHeader("X-Rows-Failed"));
   const table = parseCsv(await request.response.slice(0, 65536).text(), PREVIEW);
-  const said = `${rows.toLocaleString("en")} rows, answered by version ${request.getResponseHeader("X-Model-Version")}.`;
+  const said = `${rows.toLocaleString("en")} ${rows === 1 ? "row" : "rows"}, answered by version ${request.getResponseHeader("X-Model-Version")}.`;
   const bad = failed ? ` ${failed.toLocaleString("en")} could not be answered; the column “error” says why.` : "";
   const name = file.name.replace(/\.[^.]*$/, "") + "-predictions.csv";
   const link = make("a", { className: "rf-button", download: name, textContent: `Download ${name}` });
