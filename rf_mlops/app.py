@@ -325,7 +325,7 @@ def start_api(settings: Settings, case: str) -> Api:
         sleep(0.05)
     return api
 
-# %% ../nbs/26_app.ipynb #5b39282c
+# %% ../nbs/26_app.ipynb #a25fcd9f
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; frame-ancestors 'self'"
@@ -339,7 +339,7 @@ KEPT = (
     "ThemesHandler",
 )
 
-# %% ../nbs/26_app.ipynb #3f0e9f55
+# %% ../nbs/26_app.ipynb #0210fdf2
 def config_of(settings: Settings) -> Config:
     "Voila's configuration."
     found = Config()
@@ -349,7 +349,6 @@ def config_of(settings: Settings) -> Config:
     found.Voila.tornado_settings = {
         "headers": {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"},
         "default_handler_class": Nothing,
-        "ws_ping_timeout": 30_000,  # milliseconds; Jupyter's own default is longer than tornado allows
         "allow_remote_access": settings.serve.host not in ("127.0.0.1", "::1", "localhost"),
     }
     found.VoilaConfiguration.template = "rf_mlops"
@@ -412,7 +411,7 @@ class PageServer(Voila):
         finally:
             self.stop()
 
-# %% ../nbs/26_app.ipynb #83ae05bc
+# %% ../nbs/26_app.ipynb #093b76cc
 def page_notebook(name: str, settings: Settings) -> Path:
     "The notebook of a page: the project's own, else the one that came with the package. Raises `UserError`."
     own = settings.path("notebooks") / "pages"
@@ -436,9 +435,11 @@ def bound(host: str, port: int) -> list:
             todo="choose another one: --port, or [app] port in settings.ini",
         ) from None
 
-# %% ../nbs/26_app.ipynb #90e8a711
+# %% ../nbs/26_app.ipynb #8f6b3262
 def run_app(settings: Settings, port: int, case: str = "") -> None:
     "Show the prediction page until a signal ends it, with an API of its own if none answers."
+    # Jupyter's pings count in milliseconds, tornado warns of what it takes for seconds.
+    logging.getLogger("tornado.general").setLevel(logging.ERROR)
     sockets = bound(settings.serve.host, port)
     AsyncHTTPClient.configure(None, max_body_size=1 << 40)  # answers are passed on, not kept
     os.environ["RF_MLOPS_PROJECT"] = str(settings.root)  # for the kernels

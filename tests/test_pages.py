@@ -463,6 +463,15 @@ def test_a_page_that_nobody_uses_goes_to_sleep_and_wakes(own_project, browser):
         assert {n: visitor.field(n).input_value() for n in FLOWER} == FLOWER
 
 
+@pytest.mark.slow
+def test_a_page_left_alone_for_a_minute_still_answers(app, browser):
+    "Longer than two pings: the connection to the kernel is not given up."
+    _, page, _ = app
+    with Visitor(browser, page).ready() as visitor:
+        visitor.tab.wait_for_timeout(70_000)
+        assert visitor.type(**FLOWER).predict() == "versicolor"
+
+
 def test_a_kernel_that_dies_is_told(own_project, browser):
     with opened(own_project) as (process, (page, _)), Visitor(browser, page).ready() as visitor:
         os.kill(kernels(process)[0], signal.SIGKILL)

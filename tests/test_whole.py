@@ -376,7 +376,7 @@ def by_the_pages_file(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     with running("app", "--port", "0", cwd=Path.cwd(), env=api) as (_, (page, _)):
         where = f"{page}/models/iris/predict?join=true&on_error=quarantine&proba=true"
         headers = {"Content-Type": "text/csv", "Accept": "text/csv", "Origin": page}
-        question = Request(where, frame.to_csv(index=False).encode(), headers)
+        question = Request(where, frame.to_csv(index=False).encode(), headers)  # noqa: S310
         with urlopen(question) as answer:  # noqa: S310
             return from_csv(answer.read())
 
