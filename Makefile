@@ -31,8 +31,8 @@ run: $(ENV)  ## train, judge and report: CASE= (default: every case), SIZE=small
 
 test: $(ENV)  ## run the tests: SLOW=1 adds the slow ones, COVERAGE=1 measures
 	@echo "Looking for a browser to test the pages with:"
-	@CHROMIUM="$$($(BIN)/python tools/browser.py)" && export CHROMIUM && set -x && \
-	$(BIN)/python -m pytest $(if $(SLOW),,-m "not slow") $(if $(COVERAGE),--cov --cov-report=term --cov-report=xml)
+	@CHROMIUM="$$($(BIN)/python tools/browser.py)"; export CHROMIUM; set -x; \
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(if $(SLOW),,-m "not slow") $(if $(COVERAGE),--cov --cov-report=term --cov-report=xml)
 
 lab: $(ENV)  ## open JupyterLab in the notebooks
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/nbs/index.ipynb

@@ -59,8 +59,10 @@ def a_project(asked: Path | None) -> Iterator[Path]:
         folder = (asked or trained_project(Path(made))).resolve()
         os.environ["RF_MLOPS_PROJECT"] = str(folder)
         os.chdir(folder)
-        yield folder
-        os.chdir(ROOT)
+        try:
+            yield folder
+        finally:
+            os.chdir(ROOT)
 
 
 def options(doc: str, runs: int) -> argparse.Namespace:

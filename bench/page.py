@@ -7,7 +7,9 @@ memory at ready and after the first CSV upload. The page: seconds from opening i
 in, from a click to its answer, and the memory of its kernel. Medians. Never a test: it only prints.
 """
 
+import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -103,16 +105,20 @@ def page(runs: int) -> list[tuple[float, float, float]]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         process, (address, _) = started("app", "--port", "0")
-        found = [page_once(browser, address, process) for _ in range(runs + 1)]
-        ended(process)
-        browser.close()
+        try:
+            found = [page_once(browser, address, process) for _ in range(runs + 1)]
+        finally:
+            ended(process)
+            browser.close()
     return found[1:]  # the first fills the browser's and the disk's cache
 
 
 def main() -> None:
     "Measure and print."
     asked = options(__doc__ or "", 7)
-    with a_project(asked.project):
+    with a_project(asked.project), socket.create_server(("127.0.0.1", 0)) as free:
+        os.environ["RF_MLOPS_SERVE__PORT"] = str(free.getsockname()[1])  # the page's API: its own
+        free.close()
         api_once()
         ready, first, second = (
             median(v) for v in zip(*[api_once() for _ in range(asked.runs)], strict=True)

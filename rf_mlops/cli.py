@@ -300,7 +300,7 @@ def needs(extra: str, *modules: str) -> None:
             todo=f"pip install 'rf_mlops[{extra}]'",
         )
 
-# %% ../nbs/27_cli.ipynb #4761d5e5
+# %% ../nbs/27_cli.ipynb #866e3523
 Port = Annotated[
     int | None, typer.Option(min=0, max=65535, help="0: any free one. Default: as in settings.ini.")
 ]
@@ -317,7 +317,7 @@ def end_with_parent() -> None:
 
     Thread(target=wait, daemon=True).start()
 
-# %% ../nbs/27_cli.ipynb #70b013dd
+# %% ../nbs/27_cli.ipynb #13b742c0
 @app.command(
     "serve",
     epilog="Example:  rf-mlops serve  ·  rf-mlops serve --case iris --port 9000",
@@ -333,23 +333,24 @@ def serve_command(
     child: Annotated[bool, typer.Option("--child", hidden=True)] = False,
 ) -> None:
     "Serve every case's champion over HTTP, following promotions and rollbacks."
-    needs("serve", "fastapi", "uvicorn")
+    needs("serve", "fastapi", "fastapi_swagger", "httptools", "orjson", "uvicorn")
     import logging
 
-    from rf_mlops.serve import address_of, how_to_ask, listen, open_house, run
-    from rf_mlops.settings import load_settings
+    from rf_mlops.serve import how_to_ask, open_house, run
+    from rf_mlops.settings import listen, load_settings
 
     settings = load_settings()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    listener = listen(host or settings.serve.host, settings.serve.port if port is None else port)
+    port = settings.serve.port if port is None else port
+    listener = listen(host or settings.serve.host, port, "[serve] port")
     house = open_house(settings, case)
     with suppress(KeyboardInterrupt):  # the way to end it
-        print(how_to_ask(house, address_of(listener)), flush=True)
+        print(how_to_ask(house, listener), flush=True)
         if child:
             end_with_parent()
         run(house, listener)
 
-# %% ../nbs/27_cli.ipynb #10351857
+# %% ../nbs/27_cli.ipynb #253f9c74
 @app.command("app", epilog="Example:  rf-mlops app  ·  rf-mlops app --port 9001 --case iris")
 def app_command(
     case: Annotated[
@@ -358,7 +359,7 @@ def app_command(
     port: Port = None,
 ) -> None:
     "Show the prediction page, rendered by Voila; starts the API too if none answers."
-    needs("lab", "voila", "ipywidgets", "fastapi")
+    needs("lab", "voila", "ipywidgets", "fastapi", "fastapi_swagger", "orjson", "uvicorn")
     import logging
 
     from rf_mlops.app import run_app

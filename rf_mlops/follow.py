@@ -15,11 +15,11 @@ from .aliases import Located, locate, open_located
 from .predictor import Predictor
 from .settings import Settings, UserError
 
-# %% ../nbs/21_follow.ipynb #3017d312
+# %% ../nbs/21_follow.ipynb #2eb9aab7
 AGAIN = 10.0  # seconds until a refused version is tried once more
 log = logging.getLogger("rf_mlops")
 
-# %% ../nbs/21_follow.ipynb #2b88b2a3
+# %% ../nbs/21_follow.ipynb #b23c2345
 class Follower:
     "The champion of one case, kept in memory and followed as its alias moves."
 
@@ -30,28 +30,35 @@ class Follower:
         )
         self.trouble: UserError | None = None  # why the alias could not be followed, if so
         self._found: Located | None = None
-        self._refused: tuple[Located, float] | None = None  # which, and when to try again
+        self._refused: tuple[Located, float, UserError] | None = None  # which, until when, why
 
     def look(self) -> bool:
         "Follow the alias; True if another champion answers from now on. Never raises."
         try:
             found = locate(f"{self.case}@champion", self.settings)
-            if found == self._found:
-                self.trouble = None
-                return False
-            if self._refused and self._refused[0] == found and monotonic() < self._refused[1]:
-                return False
-            self._refused = found, monotonic() + AGAIN  # until it has shown that it is good
-            predictor = open_located(found, self.settings)
         except Exception as error:  # noqa: BLE001  whatever happens, the present champion answers
             self.tell(error)
+            return False
+        if found == self._found:
+            self.trouble = self._refused = None
+            return False
+        if self._refused and self._refused[0] == found and monotonic() < self._refused[1]:
+            self.trouble = self._refused[2]
+            return False
+        return self._take(found)
+
+    def _take(self, found: Located) -> bool:
+        try:
+            predictor = open_located(found, self.settings)
+        except Exception as error:  # noqa: BLE001
+            self._refused = found, monotonic() + AGAIN, self.tell(error)
             return False
         self.predictor, self._found = predictor, found
         self.trouble = self._refused = None
         log.info("%s v%d answers from now on", self.case, found.version)
         return True
 
-    def tell(self, error: Exception) -> None:
+    def tell(self, error: Exception) -> UserError:
         "Remember what is wrong, and log it once."
         trouble = (
             error
@@ -61,15 +68,18 @@ class Follower:
         if str(trouble) != str(self.trouble):
             log.warning("%s: %s", self.case, trouble)
         self.trouble = trouble
+        return trouble
 
-# %% ../nbs/21_follow.ipynb #851949a0
+# %% ../nbs/21_follow.ipynb #1cd2ea80
 def watch(
     followers: Iterable[Follower],
     every: float,  # seconds between two looks
     stop: Event,
 ) -> None:
-    "Look after each follower again and again until `stop` is set: the work of one thread."
+    "Look after each follower, at once and again and again until `stop` is set: the work of one thread."
     followers = list(followers)
-    while not stop.wait(every):
+    while True:
         for follower in followers:
             follower.look()
+        if stop.wait(every):
+            return

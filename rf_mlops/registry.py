@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['FEWEST_COMMON', 'Evidence', 'load_evidence', 'compile_evidence', 'occurrence', 'common_rows', 'Gate', 'data_gate',
            'parity_gate', 'metric_gate', 'number_gate', 'champion_gate', 'Judgement', 'judge', 'ledger_path',
-           'head_path', 'linked', 'read_ledger', 'write_ledger', 'champions', 'aliases_now', 'settle', 'catch_up',
-           'champion_version', 'evidence_of', 'rolled_back', 'judge_now', 'register', 'record', 'decide', 'carry_out',
-           'version_to_promote', 'promote', 'rollback', 'model_rows']
+           'head_path', 'linked', 'read_ledger', 'peek_ledger', 'write_ledger', 'champions', 'aliases_now', 'settle',
+           'catch_up', 'champion_version', 'evidence_of', 'rolled_back', 'judge_now', 'register', 'record', 'decide',
+           'carry_out', 'version_to_promote', 'promote', 'rollback', 'model_rows']
 
 # %% ../nbs/16_registry.ipynb #95ada7f6
 import json
@@ -275,7 +275,7 @@ def judge(
         verdict, reason = "passed", "All gates passed."
     return Judgement(case.name, verdict, reason, tuple(gates), metric, it.model_hash, version)
 
-# %% ../nbs/16_registry.ipynb #575255fb
+# %% ../nbs/16_registry.ipynb #f90a0f0c
 def ledger_path(settings: Settings) -> Path:
     "Where decisions are kept."
     return settings.path("mlruns") / "ledger.jsonl"
@@ -302,7 +302,7 @@ def linked(lines: list[str], where: Path) -> tuple[list[dict], str]:
         entries.append(entry)
     return entries, before
 
-# %% ../nbs/16_registry.ipynb #2ae4d0c6
+# %% ../nbs/16_registry.ipynb #197e1ef5
 def read_ledger(settings: Settings, case: str | None = None) -> list[dict]:
     "The decisions, oldest first. Raises `UserError` where a line was changed or removed."
     path, head = ledger_path(settings), head_path(settings)
@@ -317,6 +317,13 @@ def read_ledger(settings: Settings, case: str | None = None) -> list[dict]:
     return [e for e in entries if case is None or e["case"] == case]
 
 
+def peek_ledger(settings: Settings, case: str) -> list[dict]:
+    "A case's decisions as they stand, for readers that must not wait; the links are verified, the end is not."
+    path = ledger_path(settings)
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return [e for e in linked(text.split("\n")[:-1], path)[0] if e["case"] == case]
+
+# %% ../nbs/16_registry.ipynb #12ae9a4e
 def write_ledger(settings: Settings, entry: dict[str, Any]) -> None:
     "Append a decision; call it while holding the store's lock."
     read_ledger(settings)

@@ -219,7 +219,7 @@ def from_json(document: dict) -> Schema:
     columns = tuple(Column(**tuples(c)) for c in document["columns"])
     return Schema(**{**tuples(document), "columns": columns})
 
-# %% ../nbs/01_schema.ipynb #2ef4a7fd
+# %% ../nbs/01_schema.ipynb #0afa5aa9
 @dataclass(frozen=True)
 class CellError:
     "One cell that breaks a rule. Rows count from 1, as people do; row 0 speaks of the whole column."
@@ -231,24 +231,26 @@ class CellError:
 
 
 class CellsError(UserError):
-    "Many cells that do not fit as one error: the first 20 are told, `cells` keeps them all."
+    "Many cells that do not fit as one error: `cells` holds the first of them, `count` says how many there are."
 
-    def __init__(self, cells: list[CellError], what: str, where: str):
-        super().__init__(what, where)
-        self.cells = cells
+    def __init__(self, cells: list[CellError], what: str, where: str, count: int, todo: str = ""):
+        super().__init__(what, where, todo=todo)
+        self.cells, self.count = cells, count
 
 
 def explain_cells(
-    errors: list[CellError],
+    errors: list[CellError],  # at least the first 20
     where: str,
+    count: int | None = None,  # how many there are; as many as `errors` if None
 ) -> CellsError:
     "One error for the reader out of many cells: the first 20, and how many there are."
+    count = len(errors) if count is None else count
     shown = "\n".join(
         f"    row {e.row}, {e.column}: expected {e.expected}, got {e.got}" for e in errors[:20]
     )
-    more = f"\n    … and {len(errors) - 20} more" if len(errors) > 20 else ""
-    what = f"{len(errors)} value(s) do not fit the schema\n{shown}{more}"
-    return CellsError(errors, what, where)
+    more = f"\n    … and {count - 20} more" if count > 20 else ""
+    what = f"{count} value(s) do not fit the schema\n{shown}{more}"
+    return CellsError(errors, what, where, count)
 
 # %% ../nbs/01_schema.ipynb #35528aa5
 def pandera_schema(schema: Schema, target: bool = True):

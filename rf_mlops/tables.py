@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['READ', 'NOTHING', 'DTYPES', 'LARGEST', 'is_empty', 'as_number', 'as_integer', 'as_truth', 'as_time', 'as_text',
            'typed_column', 'read_values', 'is_broken', 'are_plain', 'read_cells', 'floats_of', 'has_words',
-           'plain_numbers', 'read_texts', 'broken_rules', 'typed', 'no_column', 'length', 'require', 'from_records',
-           'from_arrays', 'csv_header', 'once_each', 'read_csv', 'from_csv', 'from_arrow', 'from_parquet', 'from_frame',
-           'numbers_in', 'raw_columns']
+           'plain_numbers', 'read_texts', 'broken_rules', 'BadCells', 'typed', 'no_column', 'length', 'require',
+           'from_records', 'from_arrays', 'csv_header', 'not_utf8', 'once_each', 'read_csv', 'from_csv', 'from_arrow',
+           'from_parquet', 'from_frame', 'numbers_in', 'raw_columns']
 
-# %% ../nbs/02_tables.ipynb #2870171d
+# %% ../nbs/02_tables.ipynb #2b0c9262
 import csv
 from collections import Counter
-from collections.abc import Collection
-from io import BytesIO, StringIO
+from collections.abc import Collection, Iterator
+from io import BytesIO, TextIOWrapper
 from typing import Any
 
 import numpy as np
@@ -96,22 +96,14 @@ READ = {
 NOTHING: dict[str, Any] = {"category": None, "datetime": np.datetime64("NaT", "us")}  # else NaN
 DTYPES: dict[str, Any] = {"category": object, "datetime": "datetime64[us]"}  # else float64
 
-# %% ../nbs/02_tables.ipynb #c881a389
+# %% ../nbs/02_tables.ipynb #f3a19488
 def typed_column(
     values: Any,  # one value a row, of any type
     column: Column,
-    schema: Schema,
-) -> tuple[np.ndarray, list[CellError]]:  # typed values; what did not fit
+) -> tuple[np.ndarray, np.ndarray]:  # typed values; the numbers of the rows that do not fit, from 0
     "Bring a column into its type and check it against the schema."
     out, unread = (read_texts if isinstance(values, pa.Array) else read_values)(values, column)
-    bad = np.flatnonzero(unread | broken_rules(out, column))
-    expected = expected_of(schema, column.name)
-    cells = [values[i].as_py() if isinstance(values, pa.Array) else values[i] for i in bad.tolist()]
-    errors = [
-        CellError(int(i) + 1, column.name, expected, shown(cell))
-        for i, cell in zip(bad, cells, strict=True)
-    ]
-    return out, errors
+    return out, np.flatnonzero(unread | broken_rules(out, column))
 
 
 def read_values(values: Any, column: Column) -> tuple[np.ndarray, np.ndarray]:
@@ -215,11 +207,44 @@ def broken_rules(
             bad |= values > column.maximum
     return bad
 
-# %% ../nbs/02_tables.ipynb #e0972f11
+# %% ../nbs/02_tables.ipynb #9582daa3
+class BadCells:
+    "The cells of a table that do not fit, by column; true if there are any."
+
+    def __init__(self, raw: dict[str, Any], schema: Schema):
+        self.raw, self.schema = raw, schema
+        self.rows: dict[str, np.ndarray] = {}  # column → numbers of its bad rows, from 0
+
+    def __len__(self) -> int:
+        return sum(len(rows) for rows in self.rows.values())
+
+    def __iter__(self) -> Iterator[CellError]:
+        return iter(self.first(len(self)))
+
+    def first(self, most: int) -> list[CellError]:
+        "The first of them in words, by row."
+        some = [self.tell(n, i) for n, rows in self.rows.items() for i in rows[:most].tolist()]
+        return sorted(some, key=lambda e: (e.row, e.column))[:most]
+
+    def tell(self, name: str, row: int) -> CellError:
+        "One cell in words."
+        values = self.raw.get(name)
+        cell = None if values is None else values[row]
+        got = shown(cell.as_py() if isinstance(cell, pa.Scalar) else cell)
+        return CellError(row + 1, name, expected_of(self.schema, name), got)
+
+    def mask(self, rows: int) -> np.ndarray:  # bool, one a row
+        "Which of so many rows hold a bad cell."
+        out = np.zeros(rows, dtype=bool)
+        for bad in self.rows.values():
+            out[bad] = True
+        return out
+
+# %% ../nbs/02_tables.ipynb #bec4e299
 def typed(
     raw: dict[str, Any],  # name → one value a row
     schema: Schema,
-) -> tuple[Columns, list[CellError]]:  # typed columns in the schema's order; what did not fit
+) -> tuple[Columns, BadCells]:  # typed columns in the schema's order; what did not fit
     "Bring a table into the schema's types. Raises `UserError` for columns that are not there."
     absent = [c.name for c in schema.columns if c.name not in raw and not c.missing]
     if absent:
@@ -233,13 +258,13 @@ def typed(
         )
     rows = next(iter(sizes.values()), 0)
     out: Columns = {}
-    errors: list[CellError] = []
+    bad = BadCells(raw, schema)
     for column in schema.columns:
-        out[column.name], found = typed_column(raw.get(column.name, [None] * rows), column, schema)
-        errors += found
-    return out, sorted(errors, key=lambda e: (e.row, e.column))
+        values = raw.get(column.name, [None] * rows)
+        out[column.name], bad.rows[column.name] = typed_column(values, column)
+    return out, bad
 
-# %% ../nbs/02_tables.ipynb #9ed0d9b1
+# %% ../nbs/02_tables.ipynb #2a8b61cb
 def no_column(absent: list[str], raw: dict[str, Any], schema: Schema) -> UserError:
     "The error for columns that are not there; it names those that may be meant."
     spare = [str(n) for n in raw if n not in schema.names]
@@ -263,9 +288,9 @@ def require(
     schema: Schema,
 ) -> Columns:
     "Typed columns, or one `UserError` that lists every cell that does not fit."
-    columns, errors = typed(raw, schema)
-    if errors:
-        raise explain_cells(errors, schema.case)
+    columns, bad = typed(raw, schema)
+    if bad:
+        raise explain_cells(bad.first(20), schema.case, len(bad))
     return columns
 
 # %% ../nbs/02_tables.ipynb #60bdc8da
@@ -309,22 +334,32 @@ def from_arrays(
             )
     return {name: [row[i] for row in rows] for i, name in enumerate(schema.names)}
 
-# %% ../nbs/02_tables.ipynb #07daf0c9
+# %% ../nbs/02_tables.ipynb #cd9eaf97
 def csv_header(content: bytes) -> list[str]:
     "The column names of a CSV file. Raises `UserError` where it is empty, not UTF-8, or names a column twice."
     if not content.strip():
         raise UserError("The CSV file is empty", expected="a header and at least one row")
     try:
-        names = next(csv.reader(StringIO(content.decode("utf-8-sig"), newline="")), [])
-    except UnicodeDecodeError as error:
-        byte = repr(error.object[error.start : error.start + 1])
-        raise UserError("The CSV file is not UTF-8", f"byte {error.start}", got=byte) from None
+        lines = TextIOWrapper(BytesIO(content), "utf-8-sig", newline="")  # read as far as needed
+        names = next(csv.reader(lines), [])
+    except UnicodeDecodeError:
+        raise not_utf8(content) from None
     except csv.Error as error:
         raise UserError("The CSV file cannot be read", "CSV header", got=str(error)) from None
     once_each([n.strip() for n in names], "CSV header")
     return names
 
 
+def not_utf8(content: bytes) -> UserError:
+    "The error for bytes that are no UTF-8, with the place of the first."
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        byte = repr(content[error.start : error.start + 1])
+        return UserError("The CSV file is not UTF-8", f"byte {error.start}", got=byte)
+    return UserError("The CSV file is not UTF-8")
+
+# %% ../nbs/02_tables.ipynb #0eeefd8e
 def once_each(names: list[str], where: str) -> None:
     "Raises `UserError` for a column that is there twice, or where there is none."
     if not names:
@@ -332,7 +367,7 @@ def once_each(names: list[str], where: str) -> None:
     if repeated := [n for n, count in Counter(names).items() if count > 1]:
         raise UserError(f"The column '{repeated[0]}' is there twice", where)
 
-# %% ../nbs/02_tables.ipynb #eeaca7e4
+
 def read_csv(content: bytes, names: list[str], numbers: Collection[str]) -> dict[str, pa.Array]:
     "The columns of a CSV file: those in `numbers` as doubles, the others as texts. Raises `pa.ArrowInvalid`."
     types = {n: pa.float64() if n.strip() in numbers else pa.string() for n in names}
@@ -345,7 +380,7 @@ def read_csv(content: bytes, names: list[str], numbers: Collection[str]) -> dict
     table = pa.csv.read_csv(BytesIO(content), read, parse, convert)
     return {n.strip(): table.column(i).combine_chunks() for i, n in enumerate(names)}
 
-
+# %% ../nbs/02_tables.ipynb #65b611ae
 def from_csv(
     content: bytes,  # UTF-8, with or without a byte order mark; comma-separated, with a header
     numbers: Collection[str] = (),  # columns to read as numbers, if all their cells are
@@ -362,6 +397,8 @@ def from_csv(
     try:
         return read_csv(content, names, ())
     except pa.ArrowInvalid as error:
+        if "UTF8" in str(error):
+            raise not_utf8(content) from None
         raise UserError("The CSV file cannot be read", got=str(error).splitlines()[0]) from None
 
 # %% ../nbs/02_tables.ipynb #23487316

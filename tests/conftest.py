@@ -6,6 +6,7 @@ been trained (look, do not touch), `trained_copy` a copy of that to do as one li
 
 import os
 import re
+import select
 import shutil
 import socket
 import subprocess
@@ -134,7 +135,8 @@ def running(
     process = subprocess.Popen(command, cwd=cwd, env=full, stdout=subprocess.PIPE, text=True)
     assert process.stdout
     try:
-        line = process.stdout.readline()
+        readable, _, _ = select.select([process.stdout], [], [], 60)
+        line = process.stdout.readline() if readable else "nothing for a minute"
         addresses = re.findall(r"http://[\d.:]+", line)
         assert addresses, f"{' '.join(words)} said {line!r} and ended with {process.poll()}"
         yield process, addresses

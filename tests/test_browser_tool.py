@@ -59,7 +59,7 @@ def program(path: Path, script: str) -> Path:
 
 @pytest.fixture(scope="module")
 def chromium() -> str:
-    "A browser of this machine; this is the one place that may really install something."
+    "A browser of this machine; this may really install one."
     code, out, err = finish(start({"CHROMIUM": os.environ.get("CHROMIUM", "")}), timeout=3000)
     assert code == FOUND, err
     return out.removesuffix("\n")

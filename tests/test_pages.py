@@ -6,9 +6,13 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from http.client import HTTPConnection, IncompleteRead
 from pathlib import Path
+from threading import Thread
 from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
@@ -174,7 +178,7 @@ def test_the_form_is_the_schema_and_the_answer_is_the_models(app, browser, own_p
         assert said == model.predict(values)[0]
         shown = visitor.tab.locator(".rf-bar").all_inner_texts()
         expected = zip(model.schema.classes, model.predict_proba(values)[0], strict=True)
-        assert [" ".join(s.split()) for s in shown] == [f"{c} {100 * p:.1f} %" for c, p in expected]
+        assert ["".join(s.split()) for s in shown] == [f"{c}{100 * p:.1f}%" for c, p in expected]
         assert "version 1" in visitor.tab.locator(".rf-answer").inner_text()
         assert visitor.hosts == {page.removeprefix("http://")}, "nothing comes from elsewhere"
         assert visitor.complaints == []
@@ -345,8 +349,8 @@ def test_a_file_above_the_limit_is_not_even_sent(own_project, browser):
     with opened(own_project, RF_MLOPS_SERVE__BODY_MB="1") as (_, (page, _)):
         with Visitor(browser, page).ready().upload("big.csv", b"1,2,3,4\n" * 200_000) as visitor:
             assert "at most 1 MB" in visitor.tab.locator(".rf-result").inner_text()
-        with pytest.raises((HTTPError, OSError)):
-            urlopen(Request(f"{page}/models/iris/predict", b"x" * 1_100_000))  # noqa: S310
+        headers = {"Content-Type": "text/csv", "Content-Length": str(1_100_000)}
+        assert asked(page, "POST", "/models/iris/predict", headers).status == 413
 
 
 # ---- what happens meanwhile -------------------------------------------------------------------------
@@ -492,6 +496,88 @@ def test_nothing_is_left_when_the_app_ends(own_project, browser, number):
 # ---- closed doors -----------------------------------------------------------------------------------
 
 
+def asked(page: str, method: str, path: str, headers: dict, body: bytes = b""):
+    "The answer to a request written by hand: `Content-Length` may promise more than is sent."
+    connection = HTTPConnection(page.removeprefix("http://"), timeout=20)
+    connection.putrequest(method, path, skip_host="Host" in headers)
+    for name, value in headers.items():
+        connection.putheader(name, value)
+    connection.endheaders(body)
+    return connection.getresponse()
+
+
+def test_only_its_own_names_lead_to_it(app):
+    "A web page that has its name point to loopback reaches nothing."
+    _, page, api = app
+    stranger = {"Host": "elsewhere.example"}
+    for path in ("/", "/reports/index.html", "/models/iris/template.csv"):
+        assert asked(page, "GET", path, stranger).status == 403
+    assert asked(api, "GET", "/model", stranger).status == 421
+    for name in ("localhost", "127.0.0.1:1", "[::1]:9"):
+        assert asked(page, "GET", "/models/iris/template.csv", {"Host": name}).status == 200
+        assert asked(api, "GET", "/model", {"Host": name}).status == 200
+
+
+def test_another_sites_pictures_take_no_places(app):
+    _, page, _ = app
+    picture = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "image"}
+    assert asked(page, "GET", "/", picture).status == 403
+
+
+def test_goodbyes_at_once_free_one_place_each(own_project):
+    with opened(own_project, RF_MLOPS_APP__VISITORS="1") as (process, (page, _)):
+        first = urlopen(page).read().decode()  # noqa: S310  our own server
+        kernel = re.search(r'"kernelId": ?"([0-9a-f-]{36})"', first)[1]
+        with ThreadPoolExecutor(4) as pool:
+            said = list(pool.map(lambda _: status_of(f"{page}/page/{kernel}", b""), range(4)))
+        assert said == [204] * 4
+        assert [status_of(page) for _ in range(3)] == [200, 503, 503]
+        assert len(kernels(process)) == 1
+
+
+def test_uploads_that_break_off_hold_nobody_up(app):
+    _, page, _ = app
+    host, port = page.removeprefix("http://").split(":")
+    head = "POST /models/iris/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000\r\n\r\n1,2"
+    for _ in range(15):
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(head.encode())
+    body = json.dumps([FLOWER]).encode()
+    for _ in range(3):
+        assert (
+            status_of(f"{page}/models/iris/predict", body, **{"Content-Type": "application/json"})
+            == 200
+        )
+
+
+def test_half_an_answer_is_not_taken_for_a_whole_one(own_project):
+    "An API that dies in the middle of its answer: the browser's answer breaks off too."
+    half = b"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\nContent-Length: 5000\r\nX-Rows: 150\r\n\r\na,b\n"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def die() -> None:
+            for answer in (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", half):
+                connection, _ = server.accept()
+                connection.recv(65536)
+                connection.sendall(answer)
+                connection.close()
+
+        Thread(target=die, daemon=True).start()
+        api = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with opened(own_project, RF_MLOPS_APP__API=api) as (_, (page, _)):
+            question = Request(f"{page}/models/iris/predict", b"1", {"Content-Type": "text/csv"})  # noqa: S310
+            with pytest.raises((IncompleteRead, OSError)):
+                urlopen(question, timeout=20).read()  # noqa: S310
+
+
+def test_another_projects_api_is_not_taken_for_ours(own_project, tmp_path):
+    with running("serve", "--port", "0", cwd=own_project) as (_, (api,)):
+        other = make_project(tmp_path / "other")
+        env = {"RF_MLOPS_SERVE__PORT": api.rsplit(":", 1)[1]}
+        done = run_script("app", "--port", "0", cwd=other, env=env)
+    assert done.returncode == 2 and "Another project's API answers there" in done.stderr
+
+
 def status_of(address: str, body: bytes | None = None, **headers: str) -> int:
     "The status of an answer."
     try:
@@ -561,6 +647,7 @@ def test_a_page_cannot_run_code_in_its_kernel(app, browser):
     }"""
     with Visitor(browser, page).ready() as visitor:
         seen = visitor.tab.evaluate(ask)
+    assert "kernel_info_reply" in seen, "what is allowed is answered"
     assert not {"execute_reply", "execute_input", "execute_result"} & set(seen), seen
 
 
@@ -578,7 +665,7 @@ def test_an_api_that_answers_is_used(own_project):
         port = api.rsplit(":", 1)[1]
         with opened(own_project, RF_MLOPS_SERVE__PORT=port) as (process, (page, told)):
             assert told == api and children(process) == {}
-            assert status_of(f"{page}/models/iris/schema") == 200
+            assert status_of(f"{page}/models/iris/template.csv") == 200
 
 
 def test_a_taken_port_is_told(app, own_project):

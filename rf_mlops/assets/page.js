@@ -115,6 +115,7 @@ document.addEventListener("change", (event) => {
 });
 for (const name of ["dragenter", "dragover", "dragleave", "drop"])
   document.addEventListener(name, (event) => {
+    if (!event.dataTransfer?.types.includes("Files")) return;
     event.preventDefault(); // a file dropped beside the zone must not replace the page
     const zone = zoneAt(event);
     document.querySelectorAll(".rf-zone").forEach((z) => z.classList.toggle("rf-over", !!zone && name !== "dragleave" && name !== "drop"));
@@ -140,7 +141,7 @@ new MutationObserver(() => {
   document.title = document.querySelector(".rf-page h1")?.textContent || document.title;
   const link = document.querySelector("a.rf-share");
   if (link && link.getAttribute("href") !== location.search) history.replaceState(null, "", link.getAttribute("href"));
-  document.querySelectorAll(".rf-number input[type=text], .rf-integer input[type=text]").forEach((input) => { input.inputMode = "decimal"; });
+  document.querySelectorAll(".rf-positive input[type=text]").forEach((input) => { input.inputMode = "decimal"; });
 }).observe(document.getElementById("rendered_cells"), { childList: true, subtree: true });
 
 // ---- the kernel --------------------------------------------------------------------------------
