@@ -488,7 +488,7 @@ class PageServer(Voila):
         finally:
             self.stop()
 
-# %% ../nbs/26_app.ipynb #d78b02e6
+# %% ../nbs/26_app.ipynb #07f0f32e
 def page_notebook(name: str, settings: Settings) -> Path:
     "The notebook of a page: the project's own, else the one that came with the package. Raises `UserError`."
     own = settings.path("notebooks") / "pages"
@@ -504,6 +504,7 @@ def run_app(settings: Settings, port: int, case: str = "") -> None:
     "Show the prediction page until a signal ends it, with an API of its own if none answers."
     # Jupyter's pings count in milliseconds, tornado warns of what it takes for seconds.
     logging.getLogger("tornado.general").setLevel(logging.ERROR)
+    logging.getLogger("tornado.access").setLevel(logging.CRITICAL)
     listener = listen(settings.serve.host, port, "[app] port")
     AsyncHTTPClient.configure(None, max_body_size=1 << 40)  # answers are passed on, not kept
     os.environ["RF_MLOPS_PROJECT"] = str(settings.root)  # for the kernels

@@ -328,7 +328,7 @@ def drop_html(case: str, limit: int, proba: bool) -> str:
         '<div class="rf-result" aria-live="polite"></div></section>'
     )
 
-# %% ../nbs/25_pages.ipynb #5cdfa194
+# %% ../nbs/25_pages.ipynb #93b78e20
 EVERY = 2.0  # seconds between two looks
 
 
@@ -360,11 +360,12 @@ def look(address: str, case: str, before: Seen) -> Seen:
         told = f"The API does not answer at {address}. This page asks again by itself."
         return Seen(None, told, "down")
     except UserError as error:
-        return Seen(None, " ".join(filter(None, [f"{error.what}.", error.todo])), "wait")
+        todo = error.todo[:1].upper() + error.todo[1:]
+        return Seen(None, " ".join(filter(None, [f"{error.what}.", todo])), "wait")
     except Exception as error:  # noqa: BLE001  somebody else's server answers in some other way
         return Seen(None, f"What answers at {address} is no API of ours: {error!r}", "down")
 
-# %% ../nbs/25_pages.ipynb #d11364f9
+# %% ../nbs/25_pages.ipynb #91accdae
 class Page:
     "The prediction page of one case: `show()` it in the last line of a cell, and it keeps itself up to date."
 
@@ -379,7 +380,8 @@ class Page:
         self.shown_version: int | None = None
         self.schema: Schema | None = None  # of the form
         self.fields: dict[str, Field] = {}
-        self.head, self.notice, self.card = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self.head = widgets.HTML(f"<h1>{escape(self.case)}</h1>")
+        self.notice, self.card = widgets.HTML(), widgets.HTML()
         self.form, self.answer = widgets.VBox(), widgets.HTML()
         self.button = widgets.Button(description="Predict", button_style="primary")
         self.button.on_click(lambda _: predict(self))

@@ -255,7 +255,7 @@ def test_a_wrong_link_is_no_accident(app, browser):
         assert visitor.type(petal_width="1").predict()
     with Visitor(browser, page, {"case": "irsi"}) as visitor:
         visitor.tab.wait_for_selector(".rf-notice")
-        assert "did you mean 'iris'" in visitor.notice()
+        assert "Did you mean 'iris'" in visitor.notice()
 
 
 # ---- a file -----------------------------------------------------------------------------------------
@@ -373,12 +373,14 @@ def test_without_an_api_the_page_says_so(own_project, browser):
     with opened(own_project, RF_MLOPS_APP__API=api) as (process, (page, _)):
         with Visitor(browser, page) as visitor:
             until(lambda: f"does not answer at {api}" in visitor.notice(), 30)
-            assert visitor.tab.get_by_role("button", name="Predict", exact=True).is_disabled()
+            button = visitor.tab.get_by_role("button", name="Predict", exact=True)
+            assert not button.is_visible(), "there is nothing to ask yet"
             with running("serve", "--port", str(port), cwd=own_project):
                 visitor.ready()
                 until(lambda: visitor.notice() == "")
                 assert visitor.type(**FLOWER).predict() == "versicolor"
             until(lambda: "does not answer" in visitor.notice())
+            assert button.is_disabled()
             visitor.tab.locator(".rf-zone").wait_for()
             visitor.upload("one.csv", (",".join(FLOWER) + "\n5,2,4,1\n").encode())
             assert "does not answer" in visitor.tab.locator(".rf-result").inner_text()
