@@ -263,7 +263,7 @@ async def score(request: Request) -> Response:
     raw = read_query(pairs_of(request), predictor.schema)
     return Response(orjson.dumps(scores(answer(predictor, raw))), media_type=JSON)
 
-# %% ../nbs/24_serve.ipynb #f4c176c8
+# %% ../nbs/24_serve.ipynb #adde9a04
 class PredictOptions(Loose):
     "The query of POST /predict."
 
@@ -290,7 +290,7 @@ async def receive(request: Request, limit: int) -> bytes:
             raise Problem(413, too_large, {"Connection": "close"})
     return bytes(body)
 
-# %% ../nbs/24_serve.ipynb #41c94d74
+# %% ../nbs/24_serve.ipynb #c0419eb4
 def predicted(
     predictor: Predictor, body: bytes, kind: str, options: PredictOptions, wanted: str
 ) -> Response:
@@ -303,7 +303,7 @@ def predicted(
     found = answer(predictor, raw, quarantine=options.on_error == "quarantine")
     headers = {"X-Rows": str(len(found.numbers)), "X-Rows-Failed": str(found.bad.sum())}
     if wanted == CSV:
-        before = as_they_came(body, kind, raw) if options.join else None
+        before = as_they_came(body, kind, raw, predictor.schema) if options.join else None
         content = as_csv(found, options.proba, before)
         name = f'attachment; filename="{predictor.bundle.case}-predictions.csv"'
         return Response(content, headers={**headers, "Content-Disposition": name}, media_type=CSV)

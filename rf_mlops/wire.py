@@ -7,7 +7,7 @@ __all__ = ['PROBLEM', 'SHOWN', 'TITLES', 'JSON', 'CSV', 'PARQUET', 'KNOWN', 'MOS
            'media_type', 'parse_json', 'preferred', 'read_body', 'once', 'read_query', 'Answer', 'answer', 'scores',
            'as_json', 'text_array', 'float_array', 'reasons', 'answer_columns', 'as_they_came', 'as_csv']
 
-# %% ../nbs/22_wire.ipynb #e0e8248b
+# %% ../nbs/22_wire.ipynb #52925313
 from collections import Counter
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
@@ -23,10 +23,10 @@ from .schema import CellsError, Schema, is_nothing, plain
 from .settings import UserError, hide_secrets, nearest
 from rf_mlops.tables import (
     BadCells,
+    csv_texts,
     from_csv,
     from_parquet,
     length,
-    numbers_in,
     raw_columns,
     typed,
 )
@@ -66,21 +66,17 @@ def problem_document(status: int, error: UserError, **more: Any) -> bytes:
         document["errors_total"] = error.count
     return orjson.dumps(document)
 
-# %% ../nbs/22_wire.ipynb #1e1d7694
+# %% ../nbs/22_wire.ipynb #a8d0d941
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
 KNOWN = (JSON, CSV, PARQUET)
 
 
 def media_type(header: str, body: bytes) -> str:
     "The media type of a body, without its parameters. Raises `Problem` 415 for one that is not known."
-    kind, _, rest = (part.strip().lower() for part in header.partition(";"))
-    charset = next(
-        (p.strip()[8:].strip("\"'") for p in rest.split(";") if p.strip().startswith("charset=")),
-        "",
-    )
+    kind = header.partition(";")[0].strip().lower()  # a charset is seen from the bytes
     if not kind:
         kind = JSON if body.lstrip()[:1] in (b"[", b"{") else CSV
-    if kind not in KNOWN or charset not in ("", "utf-8", "utf8", "us-ascii"):
+    if kind not in KNOWN:
         error = UserError(
             "This kind of body is not known", "Content-Type", " or ".join(KNOWN), repr(header)[:80]
         )
@@ -116,7 +112,7 @@ def preferred(accept: str, offered: tuple[str, ...]) -> str:
     error = UserError("No such answer can be given", "Accept", " or ".join(offered), accept[:80])
     raise Problem(406, error)
 
-# %% ../nbs/22_wire.ipynb #a30b8870
+# %% ../nbs/22_wire.ipynb #830f951b
 def read_body(
     body: bytes,
     header: str,  # Content-Type
@@ -125,7 +121,7 @@ def read_body(
     "Unpack a body. Raises `Problem` 400 or 415, `UserError` for a shape nobody knows."
     kind = media_type(header, body)
     if kind == CSV:
-        return from_csv(body, numbers_in(schema))
+        return from_csv(body, schema)
     if kind == PARQUET:
         return from_parquet(body)
     return raw_columns(parse_json(body), schema)
@@ -258,7 +254,7 @@ def reasons(it: Answer) -> pa.StringArray:
         )
     return text_array(told)
 
-# %% ../nbs/22_wire.ipynb #c4f9d067
+# %% ../nbs/22_wire.ipynb #87425add
 def answer_columns(it: Answer, proba: bool) -> dict[str, pa.Array]:
     "The columns that an answer adds to a table."
     schema = it.predictor.schema
@@ -274,11 +270,13 @@ def answer_columns(it: Answer, proba: bool) -> dict[str, pa.Array]:
         }
     return out | ({"error": reasons(it)} if it.errors else {})
 
-
-def as_they_came(body: bytes, header: str, raw: dict[str, Any]) -> dict[str, pa.Array]:
+# %% ../nbs/22_wire.ipynb #da6dac88
+def as_they_came(
+    body: bytes, header: str, raw: dict[str, Any], schema: Schema
+) -> dict[str, pa.Array]:
     "The columns of a body, extra ones too, each cell as its text; `raw` is the body unpacked."
     if media_type(header, body) == CSV:
-        return from_csv(body)
+        return csv_texts(body, schema.names)
 
     rows = max(length(values) for values in raw.values())
     if uneven := [name for name, values in raw.items() if length(values) != rows]:
@@ -290,7 +288,7 @@ def as_they_came(body: bytes, header: str, raw: dict[str, Any]) -> dict[str, pa.
 
     return {name: texts(values) for name, values in raw.items()}
 
-# %% ../nbs/22_wire.ipynb #65f2f45a
+
 def as_csv(it: Answer, proba: bool, before: dict[str, pa.Array] | None = None) -> bytes:
     "The answer as a CSV file; behind the columns of `before`, if there are any."
     columns = dict(before or {})

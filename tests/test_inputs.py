@@ -13,7 +13,7 @@ from rf_mlops.cli import main
 from rf_mlops.data import fingerprint, ingest, is_test, row_keys
 from rf_mlops.evaluate import metric_of
 from rf_mlops.runs import execute
-from rf_mlops.schema import learn_schema
+from rf_mlops.schema import Column, Schema, learn_schema
 from rf_mlops.settings import (
     Case,
     UserError,
@@ -747,12 +747,9 @@ TABLES = [
     row("nobody", None, says="This is no table | NoneType"),
     row("a series", FRAME.iloc[0], says="This is no table | Series"),
     row("empty csv", b" \n", says="The CSV file is empty | a header"),
-    row("csv decimals", f'{HEADER}\n"5,1",1,1,1\n'.encode(), says=f"{CELL} | '5,1'"),
     row("csv ragged", f"{HEADER}\n1,2,3,4\n1,2\n".encode(), says="cannot be read | got 2"),
     row("csv twice", f"{HEADER},petal_width\n1,2,3,4,5\n".encode(), says="'petal_width' | twice"),
-    row("csv latin", f"{HEADER}\n1,2,3,é\n".encode("latin-1"), says="not UTF-8 | byte"),
-    row("csv utf-16", f"{HEADER}\n1,2,3,4\n".encode("utf-16"), says="not UTF-8 | byte 0"),
-    row("csv semicolons", HEADER.replace(",", ";").encode() + b"\n1;2;3;4", says="No column"),
+    row("csv uncertain", f'{HEADER}\n"5,123",1,1,1\n'.encode(), says=f"{CELL} | '5,123'"),
     row("parquet cut", b"PAR1abc", says="The Parquet file cannot be read"),
     *(
         row(name, table, says="")
@@ -1036,6 +1033,7 @@ def test_one_table_in_every_form_gives_the_same_columns():
 
 
 def test_a_comma_in_a_quoted_name_of_a_csv_file():
-    assert list(from_csv(b'"length, mm","width, mm","length, in"\n1,2,3\n')) == [
-        *("length, mm", "width, mm", "length, in")
-    ]
+    names = ["length, mm", "width, mm", "length, in"]
+    columns = tuple(Column(name, "number") for name in names)
+    schema = Schema("leaf", "regression", "area", columns)
+    assert list(from_csv(b'"length, mm","width, mm","length, in"\n1,2,3\n', schema)) == names
