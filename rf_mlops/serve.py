@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['log', 'PATHS', 'LARGE', 'router', 'DOCS_POLICY', 'DOCS', 'House', 'open_house', 'request_id', 'host_of', 'Stamp',
-           'problem', 'tell_problem', 'tell_user_error', 'tell_http', 'predictor_for', 'pairs_of', 'score',
-           'PredictOptions', 'receive', 'predicted', 'predict', 'report_of', 'decision_of', 'model_card', 'house_of',
-           'ready', 'model', 'schema', 'template', 'openapi_document', 'summary_of', 'openapi_json', 'docs',
-           'own_routes', 'docs_file', 'make_app', 'run', 'how_to_ask']
+           'problem', 'tell_problem', 'tell_user_error', 'tell_http', 'predictor_for', 'pairs_of', 'score', 'scored',
+           'score_table', 'PredictOptions', 'receive', 'body_of', 'worked', 'predicted', 'predict', 'report_of',
+           'decision_of', 'model_card', 'house_of', 'ready', 'model', 'schema', 'template', 'openapi_document',
+           'summary_of', 'openapi_json', 'docs', 'own_routes', 'docs_file', 'make_app', 'run', 'how_to_ask']
 
-# %% ../nbs/24_serve.ipynb #f31a925b
+# %% ../nbs/24_serve.ipynb #5d4ca447
 import asyncio
 import json
 import logging
@@ -17,7 +17,7 @@ import os
 import re
 import shlex
 import socket
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -38,7 +38,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-# %% ../nbs/24_serve.ipynb #71ddea33
+# %% ../nbs/24_serve.ipynb #3dbf160b
 from . import __version__
 from .follow import Follower, watch
 from .openapi import with_questions
@@ -58,10 +58,11 @@ from rf_mlops.settings import (
 from rf_mlops.wire import (
     CSV,
     JSON,
+    PARQUET,
     PROBLEM,
     Problem,
     answer,
-    as_csv,
+    as_file,
     as_json,
     as_they_came,
     once,
@@ -194,10 +195,13 @@ def problem(
     content = problem_document(status, error, **more)
     return Response(content, status, headers, media_type=PROBLEM)
 
-# %% ../nbs/24_serve.ipynb #55587997
+# %% ../nbs/24_serve.ipynb #cfc1f8e6
 PATHS = (
     "/score",
     "/predict",
+    "/invocations",
+    "/ping",
+    "/version",
     "/live",
     "/ready",
     "/model",
@@ -236,7 +240,7 @@ async def tell_http(request: Request, found: Exception) -> Response:
         error = UserError(str(found.detail), path)
     return problem(request.scope, found.status_code, error, dict(found.headers or {}))
 
-# %% ../nbs/24_serve.ipynb #a74b127d
+# %% ../nbs/24_serve.ipynb #fd757fce
 LARGE = 64 * 1024  # bytes of a body that is worked on in a thread
 
 
@@ -258,12 +262,29 @@ def pairs_of(request: Request) -> list[tuple[str, str]]:
 
 
 async def score(request: Request) -> Response:
-    "One row by query parameters → its code or value."
+    "One row by query parameters → its code or value, in a list."
     predictor = predictor_for(request)
     raw = read_query(pairs_of(request), predictor.schema)
     return Response(orjson.dumps(scores(answer(predictor, raw))), media_type=JSON)
 
-# %% ../nbs/24_serve.ipynb #adde9a04
+# %% ../nbs/24_serve.ipynb #2a12e5de
+def scored(predictor: Predictor, body: bytes, kind: str) -> Response:
+    "The whole work of one POST /score."
+    raw = read_body(body, kind, predictor.schema)
+    return Response(orjson.dumps(scores(answer(predictor, raw))), media_type=JSON)
+
+
+async def score_table(request: Request) -> Response:
+    "A table → a code or value a row."
+    body = await body_of(request)
+    predictor = predictor_for(request)
+    if pairs := pairs_of(request):
+        raise UserError("POST /score takes no parameters", "query", "a body", pairs[0][0])
+    return await worked(
+        request, len(body), scored, predictor, body, request.headers.get("content-type", "")
+    )
+
+# %% ../nbs/24_serve.ipynb #f25cb9d1
 class PredictOptions(Loose):
     "The query of POST /predict."
 
@@ -290,46 +311,58 @@ async def receive(request: Request, limit: int) -> bytes:
             raise Problem(413, too_large, {"Connection": "close"})
     return bytes(body)
 
-# %% ../nbs/24_serve.ipynb #c0419eb4
+
+async def body_of(request: Request) -> bytes:
+    "The body, before any refusal of ours: else the client is cut off and hears none. Raises `Problem` 413 or 415."
+    body = await receive(request, request.app.state.house.settings.serve.body_mb << 20)
+    if (packed := request.headers.get("content-encoding", "identity")) != "identity":
+        raise Problem(
+            415, UserError("A packed body is not read", "Content-Encoding", "none", packed)
+        )
+    return body
+
+
+async def worked(
+    request: Request, size: int, work: Callable[..., Response], *args: Any
+) -> Response:
+    "Do the work for a body of so many bytes: at once, or in a thread, where large ones take turns."
+    if size <= LARGE:
+        return work(*args)
+    async with request.app.state.large:
+        response = await run_in_threadpool(work, *args)
+        await run_in_threadpool(pa.default_memory_pool().release_unused)
+    return response
+
+# %% ../nbs/24_serve.ipynb #6d9d7d7c
 def predicted(
     predictor: Predictor, body: bytes, kind: str, options: PredictOptions, wanted: str
 ) -> Response:
     "The whole work of one POST /predict, once its body is here."
     if options.proba and not predictor.schema.classes:
         raise UserError("A regression has no probabilities", "query", got="proba=true")
-    if options.join and wanted != CSV:
-        raise UserError("Only a CSV answer can be joined", "query", f"Accept: {CSV}", "join=true")
+    if options.join and wanted == JSON:
+        expected = f"Accept: {CSV}, or {PARQUET}"
+        raise UserError("Only a file can be joined", "query", expected, "join=true")
     raw = read_body(body, kind, predictor.schema)
     found = answer(predictor, raw, quarantine=options.on_error == "quarantine")
     headers = {"X-Rows": str(len(found.numbers)), "X-Rows-Failed": str(found.bad.sum())}
-    if wanted == CSV:
+    if wanted != JSON:
         before = as_they_came(body, kind, raw, predictor.schema) if options.join else None
-        content = as_csv(found, options.proba, before)
-        name = f'attachment; filename="{predictor.bundle.case}-predictions.csv"'
-        return Response(content, headers={**headers, "Content-Disposition": name}, media_type=CSV)
+        content = as_file(found, wanted, options.proba, before)
+        name = f"{predictor.bundle.case}-predictions.{'csv' if wanted == CSV else 'parquet'}"
+        headers["Content-Disposition"] = f'attachment; filename="{name}"'
+        return Response(content, headers=headers, media_type=wanted)
     return Response(as_json(found, options.proba), headers=headers, media_type=JSON)
 
 
 async def predict(request: Request) -> Response:
     "A table → a prediction a row, as JSON or CSV."
-    limit = request.app.state.house.settings.serve.body_mb << 20
-    body = await receive(
-        request, limit
-    )  # before any refusal: else the client is cut off and hears none
+    body = await body_of(request)
     predictor = predictor_for(request)
     options = validated(PredictOptions, once(pairs_of(request)), "query")
-    if (packed := request.headers.get("content-encoding", "identity")) != "identity":
-        raise Problem(
-            415, UserError("A packed body is not read", "Content-Encoding", "none", packed)
-        )
-    wanted = preferred(request.headers.get("accept", ""), (JSON, CSV))
-    work = (predictor, body, request.headers.get("content-type", ""), options, wanted)
-    if len(body) <= LARGE:
-        return predicted(*work)
-    async with request.app.state.large:
-        response = await run_in_threadpool(predicted, *work)
-        await run_in_threadpool(pa.default_memory_pool().release_unused)
-    return response
+    wanted = preferred(request.headers.get("accept", ""), (JSON, CSV, PARQUET))
+    kind = request.headers.get("content-type", "")
+    return await worked(request, len(body), predicted, predictor, body, kind, options, wanted)
 
 # %% ../nbs/24_serve.ipynb #f478071f
 def report_of(case: str, run_id: str, settings: Settings) -> str | None:
@@ -472,7 +505,7 @@ def summary_of(house: House, case: str | None) -> str:
     question = predictor.bundle.provenance.get("case", {}).get("question", "")
     return f"{question}\n\nVersion {predictor.version} answers, model `{predictor.bundle.model_hash[:12]}`.{more}"
 
-# %% ../nbs/24_serve.ipynb #4919777f
+# %% ../nbs/24_serve.ipynb #5037c4a6
 @router.get("/openapi.json", include_in_schema=False)
 def openapi_json(request: Request) -> dict:
     "This API as OpenAPI."
@@ -489,7 +522,7 @@ def docs(request: Request) -> Response:
         content, headers={"Content-Security-Policy": DOCS_POLICY}, media_type="text/html"
     )
 
-# %% ../nbs/24_serve.ipynb #1d8f1702
+# %% ../nbs/24_serve.ipynb #64c5ef94
 def own_routes() -> APIRouter:
     "What stands at the root alone."
     own = APIRouter()
@@ -498,6 +531,17 @@ def own_routes() -> APIRouter:
     @own.get("/live", tags=["Health"], summary="Does the process answer?")
     async def live(request: Request) -> dict:
         return {"status": "live", "project": project_id(house_of(request).settings)}
+
+    @own.get("/ping", tags=["MLflow"], summary="MLflow's word for /ready", response_class=Response)
+    async def ping(request: Request) -> Response:
+        house_of(request).predictor()
+        return Response("\n", media_type="text/plain")
+
+    @own.get(
+        "/version", tags=["MLflow"], summary="The version of rf_mlops", response_class=Response
+    )
+    async def version() -> Response:
+        return Response(__version__, media_type="text/plain")
 
     @own.get("/models", tags=["Model"], summary="Every case, and the version that answers")
     async def models(request: Request) -> list:
@@ -527,7 +571,7 @@ def docs_file(name: str, kind: str):
 
     return file
 
-# %% ../nbs/24_serve.ipynb #99a2603d
+# %% ../nbs/24_serve.ipynb #c3c3514c
 def make_app(house: House, hosts: tuple[str, ...] = ()) -> FastAPI:
     "The API over a house: an ASGI application that follows the champions while it lives, for `hosts` or for any."
 
@@ -553,7 +597,9 @@ def make_app(house: House, hosts: tuple[str, ...] = ()) -> FastAPI:
     app.add_exception_handler(HTTPException, tell_http)
     for prefix in ("", "/models/{case}"):
         app.add_route(f"{prefix}/score", score, methods=["GET"])
+        app.add_route(f"{prefix}/score", score_table, methods=["POST"])
         app.add_route(f"{prefix}/predict", predict, methods=["POST"])
+        app.add_route(f"{prefix}/invocations", predict, methods=["POST"])  # MLflow's name for it
         app.include_router(router, prefix=prefix)
     app.include_router(own)
     app.add_route("/docs/docs.js", docs_file("docs.js", "text/javascript"))

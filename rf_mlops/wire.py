@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['PROBLEM', 'SHOWN', 'TITLES', 'JSON', 'CSV', 'PARQUET', 'KNOWN', 'MOST_BAD', 'Problem', 'problem_document',
            'media_type', 'parse_json', 'preferred', 'read_body', 'once', 'read_query', 'Answer', 'answer', 'scores',
-           'as_json', 'text_array', 'float_array', 'reasons', 'answer_columns', 'as_they_came', 'as_csv']
+           'as_json', 'text_array', 'float_array', 'reasons', 'answer_columns', 'as_they_came', 'as_file']
 
-# %% ../nbs/22_wire.ipynb #52925313
+# %% ../nbs/22_wire.ipynb #df44cf03
 from collections import Counter
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
@@ -29,6 +29,7 @@ from rf_mlops.tables import (
     length,
     raw_columns,
     typed,
+    unseen,
 )
 
 # %% ../nbs/22_wire.ipynb #40c54af8
@@ -155,7 +156,7 @@ def read_query(pairs: list[tuple[str, str]], schema: Schema) -> dict[str, list[s
             )
     return {name: [value] for name, value in record.items()}
 
-# %% ../nbs/22_wire.ipynb #6d73002d
+# %% ../nbs/22_wire.ipynb #71e00475
 MOST_BAD = 100_000  # cells that are worth a reason each
 
 
@@ -166,6 +167,7 @@ class Answer:
     predictor: Predictor
     numbers: np.ndarray  # rows × classes, or rows; float32
     errors: BadCells
+    remarks: BadCells  # cells unlike what training saw
 
     @property
     def bad(self) -> np.ndarray:  # bool, one a row
@@ -177,7 +179,7 @@ class Answer:
         "The number of each row's most likely class."
         return np.where(self.bad[:, None], 0, self.numbers).argmax(1).astype(np.int32)
 
-# %% ../nbs/22_wire.ipynb #666973c2
+# %% ../nbs/22_wire.ipynb #a69c650a
 def answer(
     predictor: Predictor,
     raw: dict[str, Any],  # raw columns
@@ -185,8 +187,9 @@ def answer(
 ) -> Answer:
     "Ask the model about every row. Raises `CellsError` for rows that do not fit, unless they are quarantined."
     columns, errors = typed(raw, predictor.schema)
+    remarks = unseen(columns, raw, predictor.schema)
     if not errors:
-        return Answer(predictor, predictor.answer(columns), errors)
+        return Answer(predictor, predictor.answer(columns), errors, remarks)
     if not quarantine or len(errors) > MOST_BAD:
         what = f"{len(errors)} value(s) do not fit the schema"
         advice = "is this the right file?" if len(errors) > MOST_BAD else ""
@@ -196,9 +199,9 @@ def answer(
     found = predictor.answer({n: v[good] for n, v in columns.items()})
     numbers = np.full((rows, *found.shape[1:]), np.nan, dtype=np.float32)
     numbers[good] = found
-    return Answer(predictor, numbers, errors)
+    return Answer(predictor, numbers, errors, remarks)
 
-# %% ../nbs/22_wire.ipynb #6a1669d8
+# %% ../nbs/22_wire.ipynb #9f103e97
 def scores(it: Answer) -> list[float]:
     "What `/score` answers: the codes of the classes, or the values. One a row."
     if not it.predictor.schema.classes:
@@ -224,6 +227,9 @@ def as_json(it: Answer, proba: bool) -> bytes:
         document["probabilities"] = dict(zip(schema.classes, columns, strict=True))
     if it.errors:
         document["errors"] = [asdict(e) for e in it.errors]
+    if it.remarks:
+        document["warnings"] = [asdict(e) for e in it.remarks.first(SHOWN)]
+        document["warnings_total"] = len(it.remarks)
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
 
 # %% ../nbs/22_wire.ipynb #40f86f46
@@ -254,7 +260,7 @@ def reasons(it: Answer) -> pa.StringArray:
         )
     return text_array(told)
 
-# %% ../nbs/22_wire.ipynb #87425add
+# %% ../nbs/22_wire.ipynb #9216e4c0
 def answer_columns(it: Answer, proba: bool) -> dict[str, pa.Array]:
     "The columns that an answer adds to a table."
     schema = it.predictor.schema
@@ -270,7 +276,7 @@ def answer_columns(it: Answer, proba: bool) -> dict[str, pa.Array]:
         }
     return out | ({"error": reasons(it)} if it.errors else {})
 
-# %% ../nbs/22_wire.ipynb #da6dac88
+# %% ../nbs/22_wire.ipynb #3816ea92
 def as_they_came(
     body: bytes, header: str, raw: dict[str, Any], schema: Schema
 ) -> dict[str, pa.Array]:
@@ -288,9 +294,14 @@ def as_they_came(
 
     return {name: texts(values) for name, values in raw.items()}
 
-
-def as_csv(it: Answer, proba: bool, before: dict[str, pa.Array] | None = None) -> bytes:
-    "The answer as a CSV file; behind the columns of `before`, if there are any."
+# %% ../nbs/22_wire.ipynb #78198238
+def as_file(
+    it: Answer,
+    kind: str,  # CSV or PARQUET
+    proba: bool,
+    before: dict[str, pa.Array] | None = None,  # columns that stand before the answer's
+) -> bytes:
+    "The answer as a file."
     columns = dict(before or {})
     for name, values in answer_columns(it, proba).items():
         while name in columns:
@@ -298,5 +309,10 @@ def as_csv(it: Answer, proba: bool, before: dict[str, pa.Array] | None = None) -
         columns[name] = values
     table = pa.Table.from_arrays(list(columns.values()), list(columns))
     out = pa.BufferOutputStream()
-    pa.csv.write_csv(table, out, pa.csv.WriteOptions(quoting_style="needed"))
+    if kind == PARQUET:
+        from pyarrow import parquet  # some MB that a server may never need
+
+        parquet.write_table(table, out)
+    else:
+        pa.csv.write_csv(table, out, pa.csv.WriteOptions(quoting_style="needed"))
     return out.getvalue().to_pybytes()

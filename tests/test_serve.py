@@ -309,7 +309,7 @@ MISTAKES = [
     wrong(404, "case's docs", "GET /models/Iris/docs", says="did you mean 'iris'?"),
     wrong(404, "file", "GET /docs/ui/nothing.js", says="nothing here"),
     wrong(405, "GET", "GET /predict", says="GET is not for this path | POST"),
-    wrong(405, "POST", "POST /score", b"", says="POST is not for this path | GET"),
+    wrong(405, "POST", "POST /schema", b"", says="POST is not for this path | GET"),
     wrong(405, "DELETE", "DELETE /models", says="DELETE is not for this path | GET"),
     wrong(406, "HTML", "POST /predict", GOOD, says=f"{JSON} or {CSV}", accept="text/html"),
     wrong(406, "q=0", "POST /predict", GOOD, says=f"{JSON} or {CSV}", accept=f"{JSON};q=0"),
