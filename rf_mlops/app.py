@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['log', 'PASSED', 'HEADERS', 'POLICY', 'SECURE', 'MESSAGE', 'KEPT', 'NoPlaceError', 'Kernels', 'why_end', 'tidy',
-           'is_own', 'Guarded', 'Own', 'question_of', 'Relay', 'Passed', 'Presence', 'Reports', 'message',
-           'NotebookPage', 'Nothing', 'Api', 'start_api', 'config_of', 'keep', 'PageServer', 'page_notebook', 'run_app']
+           'is_own', 'Guarded', 'Own', 'question_of', 'drain', 'Relay', 'Passed', 'Presence', 'Reports', 'message',
+           'NotebookPage', 'Nothing', 'end', 'Api', 'start_api', 'config_of', 'keep', 'PageServer', 'page_notebook',
+           'run_app']
 
 # %% ../nbs/26_app.ipynb #b04d6205
 import asyncio
@@ -53,7 +54,7 @@ log = logging.getLogger("rf_mlops")
 class NoPlaceError(Exception):
     "As many pages are open as may be."
 
-# %% ../nbs/26_app.ipynb #67ffa4a0
+# %% ../nbs/26_app.ipynb #f1fce73c
 class Kernels(AsyncMappingKernelManager):
     "The kernels of all open pages, at most `places` of them."
 
@@ -80,7 +81,7 @@ class Kernels(AsyncMappingKernelManager):
         with suppress(KeyError, HTTPError):
             await self.shutdown_kernel(kernel_id, now=True)
 
-
+# %% ../nbs/26_app.ipynb #255f2497
 async def why_end(kernels: Kernels, kernel_id: str) -> str:
     "Why a kernel should end; empty if it should not."
     if not await kernels.is_alive(kernel_id):
@@ -101,7 +102,7 @@ async def tidy(kernels: Kernels) -> None:
             log.info("a page's kernel ends: %s", reason)
             await kernels.end(kernel_id)
 
-# %% ../nbs/26_app.ipynb #4a0b20cf
+# %% ../nbs/26_app.ipynb #ca25798b
 PASSED = {"GET": ("template.csv",), "POST": ("predict",)}
 HEADERS = (
     *("Content-Type", "Content-Disposition", "Content-Length"),
@@ -156,7 +157,7 @@ class Own(Guarded):
         told = {"type": "about:blank", "title": self._reason, "status": status, "detail": what}
         self.finish(json.dumps(told | ({"todo": todo} if todo else {})))
 
-# %% ../nbs/26_app.ipynb #00ae2a62
+# %% ../nbs/26_app.ipynb #d05751ee
 def question_of(relay: "Relay") -> HTTPRequest:
     "What the API is asked."
     kept = (
@@ -177,7 +178,13 @@ def question_of(relay: "Relay") -> HTTPRequest:
         decompress_response=False,
     )
 
-# %% ../nbs/26_app.ipynb #9efa34ab
+
+def drain(pieces: asyncio.Queue) -> None:
+    "Throw away what is in a queue: nobody waits for room that is no longer needed."
+    while not pieces.empty():
+        pieces.get_nowait()
+
+# %% ../nbs/26_app.ipynb #5dda42cc
 class Relay(Own):
     "A question passed on to the API, and its answer given back, both as they come."
 
@@ -199,8 +206,7 @@ class Relay(Own):
             self.break_off()
         finally:
             client.close()
-            while not self.pieces.empty():  # nobody waits for room that is no longer needed
-                self.pieces.get_nowait()
+            drain(self.pieces)
 
     def break_off(self) -> None:
         "Refuse; or, where half an answer is out, cut the connection, so that nobody takes it for a whole one."
@@ -334,7 +340,17 @@ class Nothing(Guarded):
             message("There is nothing here", 'The page is at <a href="/">the beginning</a>.')
         )
 
-# %% ../nbs/26_app.ipynb #90be654e
+# %% ../nbs/26_app.ipynb #688c1018
+def end(child: subprocess.Popen) -> None:
+    "End a process, tidily if it can."
+    child.terminate()
+    try:
+        child.wait(15)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+# %% ../nbs/26_app.ipynb #0757b344
 class Api:
     "The API that the page asks: somebody's, or a child of ours."
 
@@ -380,12 +396,7 @@ class Api:
     def stop(self) -> None:
         "End the child, if there is one."
         if self.child:
-            self.child.terminate()
-            try:
-                self.child.wait(15)
-            except subprocess.TimeoutExpired:
-                self.child.kill()
-                self.child.wait()
+            end(self.child)
 
 # %% ../nbs/26_app.ipynb #04fd6e79
 def start_api(settings: Settings, case: str) -> Api:

@@ -100,7 +100,7 @@ def codes_of(schema: Schema) -> str:
         f"{code}: {name}" for code, name in zip(schema.codes, schema.classes, strict=True)
     )
 
-# %% ../nbs/23_openapi.ipynb #c44c17c5
+# %% ../nbs/23_openapi.ipynb #fff47506
 def predict_body(schema: Schema) -> dict[str, Any]:
     "The bodies of POST /predict, each with an example that works."
     record = {c.name: c.example for c in schema.columns}
@@ -121,6 +121,13 @@ def predict_body(schema: Schema) -> dict[str, Any]:
             "application/json": {"schema": {"anyOf": shapes}, "examples": examples},
             "text/csv": {"schema": {"type": "string"}, "example": template_csv(schema)},
             "application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                    "required": ["file"],
+                }
+            },
         },
     }
 

@@ -132,6 +132,48 @@ def test_what_training_never_saw_is_answered_with_a_warning(api):
     assert "warnings" not in json.loads(post(api, "/predict", [ROW])[1])
 
 
+def form(name: str, content: bytes, kind: str, part: str = "file") -> tuple[bytes, str]:
+    "A body and its media type, as a browser's form sends a file."
+    head = f'--x\r\nContent-Disposition: form-data; name="{part}"; filename="{name}"\r\n'
+    body = head.encode() + f"Content-Type: {kind}\r\n\r\n".encode() + content + b"\r\n--x--\r\n"
+    return body, "multipart/form-data; boundary=x"
+
+
+@pytest.mark.parametrize("path", ["/predict", "/score"])
+@pytest.mark.parametrize("kind", ["csv", "parquet", "json"])
+def test_a_file_in_a_form_is_read(api, flowers, path, kind):
+    buffer = io.BytesIO()
+    flowers.to_parquet(buffer)
+    content = {
+        "csv": flowers.to_csv(index=False).encode(),
+        "parquet": buffer.getvalue(),
+        "json": flowers.to_json(orient="records").encode(),
+    }[kind]
+    said = "application/json" if kind == "json" else "application/octet-stream"
+    body, header = form(f"flowers.{kind}", content, said)
+    status, found, _ = post(api, path, body, header)
+    assert status == 200, found
+    answers = json.loads(found)
+    assert len(answers if path == "/score" else answers["predictions"]) == 150
+
+
+def test_a_form_without_a_file_is_told(api):
+    body, header = form("a.csv", b"x", "text/csv", part="upload")
+    assert post(api, "/predict", body, header)[0] == 422
+    assert post(api, "/predict", b"nonsense", header)[0] in (400, 422)
+    assert post(api, "/predict", b"nonsense", "multipart/form-data")[0] == 400
+
+
+def test_a_small_file_of_very_many_rows_is_refused(api):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({n: pa.array(np.zeros(12_000_000, np.int8)) for n in NAMES}), buffer)
+    status, content, _ = post(api, "/predict", buffer.getvalue(), PARQUET)
+    assert status == 422 and "12,000,000 rows" in json.loads(content)["got"]
+
+
 def test_mlflows_own_client_works(api, trained, flowers):
     from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 
