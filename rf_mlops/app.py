@@ -102,7 +102,7 @@ async def tidy(kernels: Kernels) -> None:
             log.info("a page's kernel ends: %s", reason)
             await kernels.end(kernel_id)
 
-# %% ../nbs/26_app.ipynb #ca25798b
+# %% ../nbs/26_app.ipynb #88f8e995
 PASSED = {"GET": ("template.csv",), "POST": ("predict",)}
 HEADERS = (
     *("Content-Type", "Content-Disposition", "Content-Length"),
@@ -184,7 +184,7 @@ def drain(pieces: asyncio.Queue) -> None:
     while not pieces.empty():
         pieces.get_nowait()
 
-# %% ../nbs/26_app.ipynb #5dda42cc
+# %% ../nbs/26_app.ipynb #9d2b78e6
 class Relay(Own):
     "A question passed on to the API, and its answer given back, both as they come."
 
@@ -196,9 +196,7 @@ class Relay(Own):
 
     async def pass_on(self) -> None:
         "Ask the API the same, and give back what it says."
-        client = AsyncHTTPClient(
-            force_instance=True
-        )  # the shared one lets ten wait for one another
+        client = AsyncHTTPClient(force_instance=True)  # the shared one makes the eleventh wait
         try:
             await client.fetch(question_of(self), raise_error=False)
         except Exception as error:  # noqa: BLE001  whatever it was, the API is not to be had
@@ -212,8 +210,8 @@ class Relay(Own):
         "Refuse; or, where half an answer is out, cut the connection, so that nobody takes it for a whole one."
         if not self._headers_written:
             self.refuse(502, "The API does not answer", "try again soon")
-        elif self.request.connection:
-            self.request.connection.stream.close()  # type: ignore[attr-defined]
+        else:
+            self.detach().close()
 
     async def produce(self, write: Any) -> None:
         "Hand the body's pieces to the API."
@@ -225,8 +223,8 @@ class Relay(Own):
         if line.startswith("HTTP/"):
             self.set_status(int(line.split()[1]))
         name, _, value = line.partition(":")
-        if name.title() in HEADERS:
-            self.set_header(name.title(), value.strip())
+        if (name := name.title()) in HEADERS:
+            self.set_header(name, value.strip())
 
     def take_piece(self, piece: bytes) -> Any:
         "Give a piece of the answer to the browser; the next one waits until it is on its way."
@@ -340,7 +338,7 @@ class Nothing(Guarded):
             message("There is nothing here", 'The page is at <a href="/">the beginning</a>.')
         )
 
-# %% ../nbs/26_app.ipynb #688c1018
+# %% ../nbs/26_app.ipynb #3d7d208b
 def end(child: subprocess.Popen) -> None:
     "End a process, tidily if it can."
     child.terminate()
@@ -350,17 +348,15 @@ def end(child: subprocess.Popen) -> None:
         child.kill()
         child.wait()
 
-# %% ../nbs/26_app.ipynb #0757b344
+# %% ../nbs/26_app.ipynb #d1958992
 class Api:
     "The API that the page asks: somebody's, or a child of ours."
 
     def __init__(self, settings: Settings, case: str):
         self.settings, self.case, self.address = settings, case, api_address(settings)
         self.child: subprocess.Popen | None = None
-        self.wait, self.again = (
-            1.0,
-            0.0,
-        )  # seconds between two attempts, and when the next one is due
+        self.wait = 1.0  # seconds between two attempts to start it
+        self.again = 0.0  # when the next one is due
 
     def answers(self) -> bool:
         "Does the API answer? Raises `UserError` where it is another project's."
