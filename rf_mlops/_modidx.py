@@ -324,6 +324,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'rf_mlops.schema.Schema.names': ('schema.html#schema.names', 'rf_mlops/schema.py'),
                                  'rf_mlops.schema.as_kind': ('schema.html#as_kind', 'rf_mlops/schema.py'),
                                  'rf_mlops.schema.check_frame': ('schema.html#check_frame', 'rf_mlops/schema.py'),
+                                 'rf_mlops.schema.codes_for': ('schema.html#codes_for', 'rf_mlops/schema.py'),
                                  'rf_mlops.schema.expected_of': ('schema.html#expected_of', 'rf_mlops/schema.py'),
                                  'rf_mlops.schema.explain_cells': ('schema.html#explain_cells', 'rf_mlops/schema.py'),
                                  'rf_mlops.schema.from_json': ('schema.html#from_json', 'rf_mlops/schema.py'),

@@ -338,7 +338,7 @@ class Nothing(Guarded):
             message("There is nothing here", 'The page is at <a href="/">the beginning</a>.')
         )
 
-# %% ../nbs/26_app.ipynb #3d7d208b
+# %% ../nbs/26_app.ipynb #58d34f18
 def end(child: subprocess.Popen) -> None:
     "End a process, tidily if it can."
     child.terminate()
@@ -394,7 +394,7 @@ class Api:
         if self.child:
             end(self.child)
 
-# %% ../nbs/26_app.ipynb #04fd6e79
+# %% ../nbs/26_app.ipynb #db0529d0
 def start_api(settings: Settings, case: str) -> Api:
     "The API that the page asks, answering. Raises `UserError` where one of our own does not come up."
     api = Api(settings, case)
@@ -405,11 +405,12 @@ def start_api(settings: Settings, case: str) -> Api:
     while not api.answers():
         if api.ended() or monotonic() > until:
             api.stop()
-            raise UserError("The API could not be started", api.address, todo="try: rf-mlops serve")
+            advice = "its own words are above; another port: RF_MLOPS_SERVE__PORT=8001"
+            raise UserError("The API could not be started", api.address, todo=advice)
         sleep(0.05)
     return api
 
-# %% ../nbs/26_app.ipynb #84bf7d69
+# %% ../nbs/26_app.ipynb #300e0b7b
 KEPT = (
     "KernelHandler",
     "VoilaKernelWebsocketHandler",
@@ -431,6 +432,7 @@ def config_of(settings: Settings) -> Config:
         "default_handler_class": Nothing,
         "allow_remote_access": settings.serve.host not in LOCAL,
         "here": settings.serve.host,
+        "static_path": str(files("rf_mlops") / "assets"),  # Jupyter's error pages ask for it
     }
     found.VoilaConfiguration.template = "rf_mlops"
     found.VoilaConfiguration.allow_template_override = "NO"
@@ -445,7 +447,7 @@ def config_of(settings: Settings) -> Config:
     found.KernelManager.transport = "ipc"  # files only we can open, not ports
     return found
 
-# %% ../nbs/26_app.ipynb #51fee693
+# %% ../nbs/26_app.ipynb #aa116128
 def keep(kernels: Kernels, api: Api, limits: AppSection) -> None:
     "Look after kernels and API while the loop runs."
     kernels.places, kernels.idle = limits.visitors, 60 * limits.idle_minutes
@@ -453,7 +455,7 @@ def keep(kernels: Kernels, api: Api, limits: AppSection) -> None:
     PeriodicCallback(lambda: tidy(kernels), 2000).start()
     PeriodicCallback(api.look, 1000).start()
 
-# %% ../nbs/26_app.ipynb #5bc7c1a1
+# %% ../nbs/26_app.ipynb #6fed3391
 class PageServer(Voila):
     "Voila for one notebook, with bounded kernels, the API's routes and the reports behind the same address."
 
@@ -473,6 +475,11 @@ class PageServer(Voila):
             *theirs,
             (r"/models/([a-z][a-z0-9_]*)/([a-z.]+)", Passed, passed),
             (r"/page/([0-9a-f-]{36})", Presence, {"server": self}),
+            (
+                r"/voila/api/shutdown/([0-9a-f-]{36})",
+                Presence,
+                {"server": self},
+            ),  # Voila's own goodbye
             (r"/page/(colours\.css|page\.css|page\.js)", StaticFileHandler, assets),
             (r"/reports/(.*)", Reports, {"path": str(settings.path("reports"))}),
             (r"/()", NotebookPage, page),
@@ -485,8 +492,9 @@ class PageServer(Voila):
         keep(self.kernel_manager, self.api, self.project.app)
         where = url_of(*self.listener.getsockname()[:2])
         try:
+            ends = "both" if self.api.child else "the page; the API was running already"
             print(
-                f"The page is at {where}   the API at {self.api.address}   Ctrl-C ends both",
+                f"The page is at {where}   the API at {self.api.address}   Ctrl-C ends {ends}",
                 flush=True,
             )
             self.ioloop.start()

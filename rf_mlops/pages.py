@@ -9,7 +9,7 @@ __all__ = ['TIMEOUT', 'MENU', 'UNKNOWN', 'YES_NO', 'EVERY', 'LAB_STYLE', 'EMPTY'
            'is_page', 'drop_html', 'Seen', 'look', 'Page', 'layout', 'keep_up', 'take', 'build_form', 'head_html',
            'predict', 'show_error']
 
-# %% ../nbs/25_pages.ipynb #349890fe
+# %% ../nbs/25_pages.ipynb #cc6ec5ff
 import asyncio
 import json
 import os
@@ -23,7 +23,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 import ipywidgets as widgets
 
 from .schema import Column, Schema, from_json
-from .settings import Settings, UserError, load_settings, url_of
+from .settings import Settings, UserError, load_settings, nearest, url_of
 
 # %% ../nbs/25_pages.ipynb #11dfcb37
 TIMEOUT = 4  # seconds: one row is answered in a few thousandths of one
@@ -78,7 +78,7 @@ def refusal(document: dict) -> UserError:
     error.cells = document.get("errors", [])  # type: ignore[attr-defined]
     return error
 
-# %% ../nbs/25_pages.ipynb #c0dad3ef
+# %% ../nbs/25_pages.ipynb #0cc193e7
 MENU = 30  # more categories than this become a text with suggestions
 UNKNOWN = "not known"
 
@@ -105,7 +105,7 @@ def range_of(low: float | None, high: float | None) -> str:
         return f"from {shown(low)}" if high is None else f"up to {shown(high)}"
     return f"{shown(low)} to {shown(high)}"
 
-# %% ../nbs/25_pages.ipynb #b4dce566
+# %% ../nbs/25_pages.ipynb #7d112473
 def hint_of(column: Column) -> str:
     "What may be typed: the range training saw, and the law."
     parts = [column.description]
@@ -127,9 +127,11 @@ def as_float(text: str) -> float | None:
         return None
     return number if isfinite(number) else None
 
-
+# %% ../nbs/25_pages.ipynb #669a138c
 def warning_of(column: Column, text: str) -> str:
-    "A remark where a number lies outside what training saw; nothing else is remarked on."
+    "A remark where a value is unlike what training saw; it is answered all the same."
+    if column.kind == "category" and column.seen and text and text not in map(str, column.seen):
+        return "training never saw this"
     value = as_float(text)
     if value is None or column.kind not in ("number", "integer") or not column.seen:
         return ""
@@ -328,7 +330,7 @@ def drop_html(case: str, limit: int, proba: bool) -> str:
         '<div class="rf-result" aria-live="polite"></div></section>'
     )
 
-# %% ../nbs/25_pages.ipynb #93b78e20
+# %% ../nbs/25_pages.ipynb #3a68fc3e
 EVERY = 2.0  # seconds between two looks
 
 
@@ -343,15 +345,18 @@ class Seen:
     schema: Schema | None = None  # its schema
     cases: tuple[str, ...] = ()  # that have a champion
 
-
+# %% ../nbs/25_pages.ipynb #50e7b6ca
 def look(address: str, case: str, before: Seen) -> Seen:
     "Ask what is live. Never raises: what is wrong becomes a notice."
     try:
         ready, _ = ask(address, path_of(case, "ready"))
         trouble = f"Promotions are not followed: {ready['trouble']}" if ready["trouble"] else ""
-        if (ready["version"], trouble) == (before.version, before.notice):
+        same = (ready["version"], trouble) == (before.version, before.notice)
+        if same and (before.card or {}).get("report"):
             return before
         card, _ = ask(address, path_of(case, "model"))
+        if same and not card["report"]:  # it is written a moment after the promotion
+            return before
         schema, _ = ask(address, path_of(case, "schema"))
         models, _ = ask(address, "/models")
         cases = tuple(m["case"] for m in models if m["version"])
@@ -365,7 +370,7 @@ def look(address: str, case: str, before: Seen) -> Seen:
     except Exception as error:  # noqa: BLE001  somebody else's server answers in some other way
         return Seen(None, f"What answers at {address} is no API of ours: {error!r}", "down")
 
-# %% ../nbs/25_pages.ipynb #91accdae
+# %% ../nbs/25_pages.ipynb #22070598
 class Page:
     "The prediction page of one case: `show()` it in the last line of a cell, and it keeps itself up to date."
 
@@ -374,7 +379,7 @@ class Page:
         self.address = api_address(self.settings)
         query = os.environ.get("QUERY_STRING", "") if query is None else query
         given = dict(parse_qsl(query, keep_blank_values=True))  # an empty field is a value too
-        self.case = given.pop("case", self.settings.project.default_case)
+        self.case = given.pop("case", "") or self.settings.project.default_case
         self.given = given  # the values of a shared link, until they stand in the form
         self.seen = Seen()
         self.shown_version: int | None = None
@@ -413,7 +418,7 @@ async def keep_up(page: Page) -> None:
         await asyncio.sleep(EVERY)
         take(page, await asyncio.to_thread(look, page.address, page.case, page.seen))
 
-# %% ../nbs/25_pages.ipynb #8613fdc5
+# %% ../nbs/25_pages.ipynb #27242dfe
 # The page has a sheet of its own; in JupyterLab the figure needs only this.
 LAB_STYLE = """<style>.rf-bar { display: grid; grid-template-columns: 9em 1fr 5em; gap: 1em; align-items: center; }
 .rf-track { height: .8em; background: var(--jp-layout-color3); }
@@ -434,24 +439,30 @@ def take(page: Page, seen: Seen) -> None:
         page.card.value = card_html(seen.card)
         page.shown_version = seen.version
         if seen.schema != page.schema:
-            build_form(page, seen.schema)
+            news = build_form(page, seen.schema) or news
     page.button.disabled = seen.version is None
-    page.notice.value = notice_html(seen.notice or news, seen.kind if seen.notice else "news")
+    if seen.notice or news or page.seen.notice:  # else the last news stays until the next question
+        page.notice.value = notice_html(seen.notice or news, seen.kind if seen.notice else "news")
     page.seen = seen
 
-# %% ../nbs/25_pages.ipynb #b9b0c6ec
-def build_form(page: Page, schema: Schema) -> None:
+# %% ../nbs/25_pages.ipynb #b9487700
+def build_form(page: Page, schema: Schema) -> str:  # what the reader should know of the link
     "Make the fields anew; what was typed, or came with a shared link, stays. A shared link is answered at once."
     kept = {n: f.text for n, f in page.fields.items()} | page.given
     page.fields = {c.name: field_of(c, kept.get(c.name)) for c in schema.columns}
     for field in page.fields.values():
         field.control.observe(lambda _: predict(page), "value")
     page.form.children = [f.box for f in page.fields.values()]
-    shared, page.schema, page.given = page.given.keys() & set(schema.names), schema, {}
+    shared, unknown = page.given.keys() & set(schema.names), page.given.keys() - set(schema.names)
+    page.schema, page.given = schema, {}
     page.answer.value = EMPTY
     page.drop.value = drop_html(page.case, page.settings.serve.body_mb, bool(schema.classes))
+    if unknown:
+        name = min(unknown)
+        return f"The link says '{name[:60]}', which is no field of this form: {nearest(name, schema.names)}"
     if shared:
         predict(page)
+    return ""
 
 
 def head_html(seen: Seen, case: str) -> str:

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'Columns', 'Column', 'Schema', 'kind_of', 'mostly_numbers', 'learn_column', 'as_kind', 'text_of', 'plain',
-           'learn_schema', 'to_json', 'from_json', 'CellError', 'CellsError', 'explain_cells', 'pandera_schema',
-           'check_frame', 'expected_of', 'is_nothing', 'is_missing', 'shown', 'wrong_types', 'template_csv']
+           'codes_for', 'learn_schema', 'to_json', 'from_json', 'CellError', 'CellsError', 'explain_cells',
+           'pandera_schema', 'check_frame', 'expected_of', 'is_nothing', 'is_missing', 'shown', 'wrong_types',
+           'template_csv']
 
 # %% ../nbs/01_schema.ipynb #eaacbc48
 from dataclasses import asdict, dataclass, field
@@ -164,7 +165,14 @@ def plain(value: Any) -> Any:
         return value.isoformat()
     return value.item() if hasattr(value, "item") else value
 
-# %% ../nbs/01_schema.ipynb #1d581275
+# %% ../nbs/01_schema.ipynb #7c49af09
+def codes_for(classes: tuple[str, ...]) -> tuple[int, ...]:
+    "The codes of classes: the numbers they are, if all are whole numbers; else their positions."
+    if all(c.removeprefix("-").isdecimal() and str(int(c)) == c for c in classes):
+        return tuple(int(c) for c in classes)
+    return tuple(range(len(classes)))
+
+# %% ../nbs/01_schema.ipynb #3f5abd07
 def learn_schema(
     frame: "pd.DataFrame",  # training rows with the target
     case: Case,
@@ -194,7 +202,7 @@ def learn_schema(
         classes = tuple(
             case.classes or sorted({text_of(v) for v in frame[case.target].dropna().unique()})
         )
-    codes = tuple(case.codes) if case.codes else tuple(range(len(classes)))
+    codes = tuple(case.codes) if case.codes else codes_for(classes)
     return Schema(case.name, case.task, case.target, columns, classes, codes)
 
 # %% ../nbs/01_schema.ipynb #e17c500c

@@ -197,7 +197,7 @@ def problem(
     content = problem_document(status, error, **more)
     return Response(content, status, headers, media_type=PROBLEM)
 
-# %% ../nbs/24_serve.ipynb #cfc1f8e6
+# %% ../nbs/24_serve.ipynb #9eed4661
 PATHS = (
     "/score",
     "/predict",
@@ -226,14 +226,17 @@ async def tell_user_error(request: Request, found: Exception) -> Response:
     assert isinstance(found, UserError)  # noqa: S101  registered for it
     return problem(request.scope, 422, found)
 
-# %% ../nbs/24_serve.ipynb #778e4feb
+# %% ../nbs/24_serve.ipynb #2a01818a
 async def tell_http(request: Request, found: Exception) -> Response:
     "The response to a path or method that is not there."
     assert isinstance(found, HTTPException)  # noqa: S101  registered for it
     path, method = request.url.path, request.method
     if found.status_code == 404:
+        _, first, case, *rest = [*path.split("/"), "", ""]
+        prefix = f"/models/{case}" if first == "models" and case else ""
+        tail = f"/{rest[0]}" if prefix else path
         error = UserError(
-            "There is nothing here", path, todo=nearest(f"/{path.split('/')[-1]}", PATHS)
+            "There is nothing here", path, todo=nearest(prefix + tail, [prefix + p for p in PATHS])
         )
     elif found.status_code == 405:
         allowed = dict(found.headers or {}).get("Allow", "another method")
@@ -285,7 +288,7 @@ async def score_table(request: Request) -> Response:
         raise UserError("POST /score takes no parameters", "query", "a body", pairs[0][0])
     return await worked(request, len(body), scored, predictor, body, kind)
 
-# %% ../nbs/24_serve.ipynb #abf77a3e
+# %% ../nbs/24_serve.ipynb #f38b5fa0
 class PredictOptions(Loose):
     "The query of POST /predict."
 
@@ -293,14 +296,14 @@ class PredictOptions(Loose):
     join: bool = False
     on_error: Literal["fail", "quarantine"] = "fail"
 
-# %% ../nbs/24_serve.ipynb #886aee3f
+# %% ../nbs/24_serve.ipynb #e3d4951b
 async def receive(request: Request, limit: int) -> bytes:
     "The body. Raises `Problem` 413 for one of more than `limit` bytes, before all of it has come."
     too_large = UserError(
         "The body is too large",
         "body",
         f"at most {limit >> 20} MB",
-        todo="send parts, or use the batch job",
+        todo="send it in parts",
     )
     declared = request.headers.get("content-length", "0")
     if declared.isdigit() and int(declared) > limit:

@@ -11,8 +11,9 @@ __all__ = ['READ', 'NOTHING', 'DTYPES', 'LARGEST', 'SEPARATORS', 'MOST_COLUMNS',
            'read_csv', 'decimal_mark', 'with_points', 'csv_texts', 'without_hint', 'from_csv', 'from_arrow',
            'check_size', 'from_parquet', 'from_frame', 'from_split', 'unwrapped', 'raw_columns']
 
-# %% ../nbs/02_tables.ipynb #2b0c9262
+# %% ../nbs/02_tables.ipynb #62ae5510
 import csv
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 from io import BytesIO, TextIOWrapper
@@ -503,7 +504,7 @@ def with_points(texts: pa.Array, mark: str) -> pa.Array:
     bare = pc.replace_substring_regex(trimmed, gaps, "")
     return pc.if_else(fits, pc.replace_substring_regex(bare, decimal, "."), texts)
 
-# %% ../nbs/02_tables.ipynb #7690ba30
+# %% ../nbs/02_tables.ipynb #a8cb54cd
 def csv_texts(content: bytes, known: Collection[str]) -> dict[str, pa.Array]:
     "A CSV file's columns, extra ones too, each cell the text it was. Raises `UserError`."
     content = without_hint(as_utf8(content))
@@ -512,7 +513,8 @@ def csv_texts(content: bytes, known: Collection[str]) -> dict[str, pa.Array]:
     try:
         return read_csv(content, separator, header)
     except pa.ArrowInvalid as error:
-        raise UserError("The CSV file cannot be read", got=str(error).splitlines()[0]) from None
+        got = re.sub(r"Row #(\d+)", r"line \1 of the file", str(error).splitlines()[0])
+        raise UserError("The CSV file cannot be read", got=got) from None
 
 
 def without_hint(content: bytes) -> bytes:

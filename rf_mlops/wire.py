@@ -113,7 +113,7 @@ def preferred(accept: str, offered: tuple[str, ...]) -> str:
     error = UserError("No such answer can be given", "Accept", " or ".join(offered), accept[:80])
     raise Problem(406, error)
 
-# %% ../nbs/22_wire.ipynb #830f951b
+# %% ../nbs/22_wire.ipynb #2245fc97
 def read_body(
     body: bytes,
     header: str,  # Content-Type
@@ -134,7 +134,7 @@ def once(pairs: list[tuple[str, str]]) -> dict[str, str]:
         raise UserError(f"The parameter '{twice[0]}' is there twice", "query", "each once")
     return dict(pairs)
 
-# %% ../nbs/22_wire.ipynb #b9f9cfdf
+# %% ../nbs/22_wire.ipynb #7e551177
 def read_query(pairs: list[tuple[str, str]], schema: Schema) -> dict[str, list[str]]:
     "One row from query parameters, in whatever order. Raises `UserError` that names the wrong one and the nearest."
     record = once(pairs)
@@ -145,7 +145,7 @@ def read_query(pairs: list[tuple[str, str]], schema: Schema) -> dict[str, list[s
                 "query",
                 ", ".join(schema.names),
                 name,
-                nearest(name, [n for n in schema.names if n not in record]),
+                nearest(name, [n for n in schema.names if n not in record] or schema.names),
             )
     for column in schema.columns:
         if column.name not in record and not column.missing:

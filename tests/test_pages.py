@@ -250,9 +250,13 @@ def test_a_shared_link_brings_the_form_back_and_answers(app, browser):
 
 def test_a_wrong_link_is_no_accident(app, browser):
     _, page, _ = app
-    with Visitor(browser, page, {"petal_width": "soft", "colour": "red"}).ready() as visitor:
+    with Visitor(browser, page, {"petal_width": "soft"}).ready() as visitor:
         until(lambda: "got 'soft'" in visitor.tab.locator(".rf-ask").inner_text())
         assert visitor.type(petal_width="1").predict()
+    with Visitor(browser, page, {"sepal_lenght": "5", "petal_width": "1"}).ready() as visitor:
+        until(lambda: "sepal_lenght" in visitor.notice())
+        assert "did you mean 'sepal_length'" in visitor.notice()
+        assert visitor.request_id() == "", "what was not understood is not answered"
     with Visitor(browser, page, {"case": "irsi"}) as visitor:
         visitor.tab.wait_for_selector(".rf-notice")
         assert "Did you mean 'iris'" in visitor.notice()
@@ -298,7 +302,8 @@ def test_a_row_that_does_not_fit_comes_back_with_the_reason(app, browser):
     [
         ("empty.csv", b"", "empty"),
         ("other.csv", b"petal_lenght,x\n1,2\n", "petal_length|sepal_length"),
-        ("picture.csv", bytes(range(256)) * 10, "UTF-8"),
+        ("picture.csv", bytes(range(256)) * 10, "no CSV file"),
+        ("sheet.csv", b"PK\x03\x04" + bytes(50), "save it as CSV|Save it as CSV"),
         ("none.parquet", b"no parquet", "Parquet"),
     ],
 )

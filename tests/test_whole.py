@@ -363,7 +363,7 @@ def by_the_form(address: str, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarr
     fields = [field_of(column) for column in model.schema.columns]
     for record in frame.to_dict("records"):
         for field in fields:
-            field.text = str(record[field.column.name])
+            field.control.value = str(record[field.column.name])
         row = {field.column.name: field.text for field in fields}
         document, _ = ask(address, "/models/iris/predict?proba=true", [row])
         answers.append(from_json(json.dumps(document).encode()))

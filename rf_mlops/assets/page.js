@@ -119,7 +119,10 @@ for (const name of ["dragenter", "dragover", "dragleave", "drop"])
     event.preventDefault(); // a file dropped beside the zone must not replace the page
     const zone = zoneAt(event);
     document.querySelectorAll(".rf-zone").forEach((z) => z.classList.toggle("rf-over", !!zone && name !== "dragleave" && name !== "drop"));
-    if (name === "drop" && zone && event.dataTransfer.files.length) take(event.dataTransfer.files[0], zone);
+    if (name !== "drop" || !zone) return;
+    const files = [...event.dataTransfer.files];
+    if (files.length === 1) take(files[0], zone);
+    else zone.querySelector(".rf-result").replaceChildren(...problem({ detail: `These are ${files.length} files`, todo: "Drop one at a time" }));
   });
 
 // ---- a shared link -----------------------------------------------------------------------------
@@ -141,6 +144,9 @@ new MutationObserver(() => {
   document.title = document.querySelector(".rf-page h1")?.textContent || document.title;
   const link = document.querySelector("a.rf-share");
   if (link && link.getAttribute("href") !== location.search) history.replaceState(null, "", link.getAttribute("href"));
+  document.querySelectorAll(".rf-field .noUi-handle:not([aria-label])").forEach((handle) => {
+    handle.ariaLabel = handle.closest(".widget-slider").querySelector(".widget-label").textContent;
+  });
   document.querySelectorAll(".rf-positive input[type=text]").forEach((input) => { input.inputMode = "decimal"; });
 }).observe(document.getElementById("rendered_cells"), { childList: true, subtree: true });
 
@@ -151,6 +157,7 @@ let asleep = false;
 function sleep(text) {
   if (asleep) return;
   asleep = true;
+  clearInterval(looking);
   const again = make("button", { textContent: "Load it again", onclick: () => location.reload() });
   document.body.append(make("div", { className: "rf-asleep", role: "alert" }, text, again));
 }
@@ -166,7 +173,7 @@ async function lookAfter() {
   }
 }
 
-setInterval(lookAfter, 5000);
+const looking = setInterval(lookAfter, 5000);
 document.addEventListener("visibilitychange", () => { if (!document.hidden) lookAfter(); });
 window.addEventListener("pageshow", (event) => { if (event.persisted) lookAfter(); });
 window.addEventListener("pagehide", () => navigator.sendBeacon(presence));
