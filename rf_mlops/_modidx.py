@@ -66,6 +66,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'rf_mlops.app.is_own': ('app.html#is_own', 'rf_mlops/app.py'),
                               'rf_mlops.app.keep': ('app.html#keep', 'rf_mlops/app.py'),
                               'rf_mlops.app.message': ('app.html#message', 'rf_mlops/app.py'),
+                              'rf_mlops.app.own_handlers': ('app.html#own_handlers', 'rf_mlops/app.py'),
                               'rf_mlops.app.page_notebook': ('app.html#page_notebook', 'rf_mlops/app.py'),
                               'rf_mlops.app.question_of': ('app.html#question_of', 'rf_mlops/app.py'),
                               'rf_mlops.app.run_app': ('app.html#run_app', 'rf_mlops/app.py'),

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['log', 'PASSED', 'HEADERS', 'POLICY', 'SECURE', 'MESSAGE', 'KEPT', 'NoPlaceError', 'Kernels', 'why_end', 'tidy',
            'is_own', 'Guarded', 'Own', 'question_of', 'drain', 'Relay', 'Passed', 'Presence', 'Reports', 'message',
-           'NotebookPage', 'Nothing', 'end', 'Api', 'start_api', 'config_of', 'keep', 'PageServer', 'page_notebook',
-           'run_app']
+           'NotebookPage', 'Nothing', 'end', 'Api', 'start_api', 'config_of', 'keep', 'own_handlers', 'PageServer',
+           'page_notebook', 'run_app']
 
 # %% ../nbs/26_app.ipynb #b04d6205
 import asyncio
@@ -447,7 +447,7 @@ def config_of(settings: Settings) -> Config:
     found.KernelManager.transport = "ipc"  # files only we can open, not ports
     return found
 
-# %% ../nbs/26_app.ipynb #aa116128
+# %% ../nbs/26_app.ipynb #c5a1b4e8
 def keep(kernels: Kernels, api: Api, limits: AppSection) -> None:
     "Look after kernels and API while the loop runs."
     kernels.places, kernels.idle = limits.visitors, 60 * limits.idle_minutes
@@ -455,35 +455,38 @@ def keep(kernels: Kernels, api: Api, limits: AppSection) -> None:
     PeriodicCallback(lambda: tidy(kernels), 2000).start()
     PeriodicCallback(api.look, 1000).start()
 
-# %% ../nbs/26_app.ipynb #6fed3391
+# %% ../nbs/26_app.ipynb #7be37c46
+def own_handlers(server: "PageServer") -> list:
+    "What this server answers besides Voila's channel to the kernel and its files."
+    settings: Settings = server.project
+    passed = {"api": server.api.address, "limit": settings.serve.body_mb << 20}
+    page = {
+        "notebook_path": Path(server.notebook_path).name,
+        "template_paths": server.template_paths,
+        "config": server.config,
+        "voila_configuration": server.voila_configuration,
+    }
+    assets = {"path": str(files("rf_mlops") / "assets")}
+    return [
+        (r"/models/([a-z][a-z0-9_]*)/([a-z.]+)", Passed, passed),
+        (r"/page/([0-9a-f-]{36})", Presence, {"server": server}),
+        (
+            r"/voila/api/shutdown/([0-9a-f-]{36})",
+            Presence,
+            {"server": server},
+        ),  # Voila's own goodbye
+        (r"/page/(colours\.css|page\.css|page\.js)", StaticFileHandler, assets),
+        (r"/reports/(.*)", Reports, {"path": str(settings.path("reports"))}),
+        (r"/()", NotebookPage, page),
+    ]
+
+# %% ../nbs/26_app.ipynb #f8901d4f
 class PageServer(Voila):
     "Voila for one notebook, with bounded kernels, the API's routes and the reports behind the same address."
 
     def init_handlers(self) -> list:
         "Voila's handlers that the page needs, and ours."
-        settings: Settings = self.project
-        theirs = [h for h in super().init_handlers() if h[1].__name__ in KEPT]
-        passed = {"api": self.api.address, "limit": settings.serve.body_mb << 20}
-        page = {
-            "notebook_path": Path(self.notebook_path).name,
-            "template_paths": self.template_paths,
-            "config": self.config,
-            "voila_configuration": self.voila_configuration,
-        }
-        assets = {"path": str(files("rf_mlops") / "assets")}
-        return [
-            *theirs,
-            (r"/models/([a-z][a-z0-9_]*)/([a-z.]+)", Passed, passed),
-            (r"/page/([0-9a-f-]{36})", Presence, {"server": self}),
-            (
-                r"/voila/api/shutdown/([0-9a-f-]{36})",
-                Presence,
-                {"server": self},
-            ),  # Voila's own goodbye
-            (r"/page/(colours\.css|page\.css|page\.js)", StaticFileHandler, assets),
-            (r"/reports/(.*)", Reports, {"path": str(settings.path("reports"))}),
-            (r"/()", NotebookPage, page),
-        ]
+        return [h for h in super().init_handlers() if h[1].__name__ in KEPT] + own_handlers(self)
 
     def listen(self) -> None:
         "Answer until a signal ends it."
