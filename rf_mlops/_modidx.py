@@ -63,6 +63,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'rf_mlops.app.config_of': ('app.html#config_of', 'rf_mlops/app.py'),
                               'rf_mlops.app.drain': ('app.html#drain', 'rf_mlops/app.py'),
                               'rf_mlops.app.end': ('app.html#end', 'rf_mlops/app.py'),
+                              'rf_mlops.app.is_named': ('app.html#is_named', 'rf_mlops/app.py'),
                               'rf_mlops.app.is_own': ('app.html#is_own', 'rf_mlops/app.py'),
                               'rf_mlops.app.keep': ('app.html#keep', 'rf_mlops/app.py'),
                               'rf_mlops.app.message': ('app.html#message', 'rf_mlops/app.py'),

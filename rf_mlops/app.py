@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['log', 'PASSED', 'HEADERS', 'POLICY', 'SECURE', 'MESSAGE', 'KEPT', 'NoPlaceError', 'Kernels', 'why_end', 'tidy',
-           'is_own', 'Guarded', 'Own', 'question_of', 'drain', 'Relay', 'Passed', 'Presence', 'Reports', 'message',
-           'NotebookPage', 'Nothing', 'end', 'Api', 'start_api', 'config_of', 'keep', 'own_handlers', 'PageServer',
-           'page_notebook', 'run_app']
+           'is_named', 'is_own', 'Guarded', 'Own', 'question_of', 'drain', 'Relay', 'Passed', 'Presence', 'Reports',
+           'message', 'NotebookPage', 'Nothing', 'end', 'Api', 'start_api', 'config_of', 'keep', 'own_handlers',
+           'PageServer', 'page_notebook', 'run_app']
 
 # %% ../nbs/26_app.ipynb #b04d6205
 import asyncio
@@ -102,7 +102,7 @@ async def tidy(kernels: Kernels) -> None:
             log.info("a page's kernel ends: %s", reason)
             await kernels.end(kernel_id)
 
-# %% ../nbs/26_app.ipynb #88f8e995
+# %% ../nbs/26_app.ipynb #66ac935a
 PASSED = {"GET": ("template.csv",), "POST": ("predict",)}
 HEADERS = (
     *("Content-Type", "Content-Disposition", "Content-Length"),
@@ -115,18 +115,21 @@ POLICY = (
 SECURE = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"}
 
 
+def is_named(request: HTTPServerRequest, here: str) -> bool:
+    "Does a request call this server by a name of its own? On loopback no web page's name will do."
+    return here not in LOCAL or urlsplit(f"//{request.headers.get('Host', '')}").hostname in LOCAL
+
+
 def is_own(request: HTTPServerRequest, here: str) -> bool:
-    "Does a request come from a page of this server, called by a name of its own? Other programs say less than browsers."
-    host, origin = request.headers.get("Host", ""), request.headers.get("Origin")
-    named = here not in LOCAL or urlsplit(f"//{host}").hostname in LOCAL
-    site = request.headers.get("Sec-Fetch-Site", "same-origin")
-    return (
-        named
-        and site in ("same-origin", "none")
-        and (not origin or urlsplit(origin).netloc == host)
+    "Does a request come from a page of this server? Other programs say less than browsers."
+    origin, site = (
+        request.headers.get("Origin"),
+        request.headers.get("Sec-Fetch-Site", "same-origin"),
     )
+    same = not origin or urlsplit(origin).netloc == request.headers.get("Host")
+    return is_named(request, here) and same and site in ("same-origin", "none")
 
-
+# %% ../nbs/26_app.ipynb #c61e807e
 class Guarded(RequestHandler):
     "Whatever this server answers by itself: with the browser's protections on."
 
@@ -134,7 +137,7 @@ class Guarded(RequestHandler):
         for name, value in SECURE.items():
             self.set_header(name, value)
 
-# %% ../nbs/26_app.ipynb #6237307f
+
 class Own(Guarded):
     "What only pages of this server may ask."
 
@@ -271,7 +274,7 @@ class Passed(Relay):
         with suppress(asyncio.CancelledError):
             await asyncio.shield(self.answer or asyncio.sleep(0))
 
-# %% ../nbs/26_app.ipynb #7ca0ae21
+# %% ../nbs/26_app.ipynb #4a5e8c7c
 class Presence(Own):
     "A page asks whether its kernel still lives, and says goodbye when its tab is closed."
 
@@ -291,8 +294,7 @@ class Reports(Guarded, StaticFileHandler):
 
     def prepare(self) -> None:
         "Refuse who was led here by a name that is not ours."
-        host = urlsplit(f"//{self.request.headers.get('Host', '')}").hostname
-        if self.settings["here"] in LOCAL and host not in LOCAL:
+        if not is_named(self.request, self.settings["here"]):
             raise HTTPError(403)
 
     def validate_absolute_path(self, root: str, absolute_path: str) -> str | None:

@@ -127,19 +127,19 @@ def open_house(settings: Settings, case: str = "") -> House:
     house.follower().look()
     return house
 
-# %% ../nbs/24_serve.ipynb #c23b3ae9
+# %% ../nbs/24_serve.ipynb #7ebc0bc2
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def request_id(scope: MutableMapping[str, Any]) -> str:
     "The client's id of a request where it is a plain word; else a new one."
-    given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+    given = Headers(scope=scope).get("x-request-id", "")
     return given if _PLAIN_ID.fullmatch(given) else uuid4().hex
 
 
 def host_of(scope: MutableMapping[str, Any]) -> str:
     "The host that a request names, without its port: a web page's own, where it was led here by a name."
-    named = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+    named = Headers(scope=scope).get("host", "")
     return (urlsplit(f"//{named}").hostname or "") if named.count("[") == named.count("]") else ""
 
 # %% ../nbs/24_serve.ipynb #6a1c0970
