@@ -40,7 +40,7 @@ def columns_of(table: Any, schema: Schema) -> dict[str, np.ndarray]:
     "Whatever a table comes as, as typed columns; `UserError` lists every cell that does not fit."
     return require(raw_columns(table, schema), schema)
 
-# %% ../nbs/12_predictor.ipynb #38f40f5f
+# %% ../nbs/12_predictor.ipynb #6e25a831
 class Predictor:
     "A bundle that answers. Making one asks its golden rows first, unless told not to, and raises `UserError` for wrong answers."
 
@@ -54,14 +54,17 @@ class Predictor:
     def __repr__(self) -> str:
         return f"<Predictor {self.bundle.case} v{self.version or '?'}, model {self.bundle.model_hash[:12]}>"
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        "Of the answer to one row: (classes,), or () for a value."
+        return (len(self.schema.classes),) if self.schema.classes else ()
+
     def answer(self, columns: dict[str, np.ndarray]) -> np.ndarray:
         "Typed columns to probabilities (rows × classes) or values (rows), float32."
         matrix = prepare(self.bundle.prepare, columns)
         rows = len(matrix)
         if rows == 0:
-            return np.empty(
-                (0, len(self.schema.classes)) if self.schema.classes else 0, dtype=np.float32
-            )
+            return np.empty((0, *self.shape), dtype=np.float32)
         padded = np.concatenate([matrix, matrix]) if rows == 1 else matrix
         out = self._session.run(self._outputs, {"X": padded})[0][:rows]
         return (

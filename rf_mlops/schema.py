@@ -57,7 +57,7 @@ class Column:
             f"{'an integer' if self.kind == 'integer' else 'a number'} {low}{high}".rstrip() + unit
         )
 
-# %% ../nbs/01_schema.ipynb #4f7a3328
+# %% ../nbs/01_schema.ipynb #24279930
 @dataclass(frozen=True)
 class Schema:
     "The columns a model reads, in its order, and what it answers."
@@ -68,6 +68,7 @@ class Schema:
     columns: tuple[Column, ...]
     classes: tuple[str, ...] = ()  # in the order of the probabilities
     codes: tuple[int, ...] = ()  # what /score answers for each class
+    ids: tuple[str, ...] = ()  # columns that name a row; answers carry them
     version: int = field(default=1)
 
     @property
@@ -172,7 +173,7 @@ def codes_for(classes: tuple[str, ...]) -> tuple[int, ...]:
         return tuple(int(c) for c in classes)
     return tuple(range(len(classes)))
 
-# %% ../nbs/01_schema.ipynb #3f5abd07
+# %% ../nbs/01_schema.ipynb #d7566971
 def learn_schema(
     frame: "pd.DataFrame",  # training rows with the target
     case: Case,
@@ -186,10 +187,11 @@ def learn_schema(
             f"{where}.target",
             todo=nearest(case.target, present),
         )
-    for name in [*case.columns, *case.drop, *case.split.by]:
+    for name in [*case.columns, *case.drop, *case.ids, *case.split.by]:
         if name not in present:
             raise UserError(f"No column '{name}' in the data", where, todo=nearest(name, present))
-    features = [c for c in present if c != case.target and c not in case.drop]
+    aside = {case.target, *case.drop, *case.ids}
+    features = [c for c in present if c not in aside]
     if not features or len(set(present)) < len(present):
         twice = sorted({c for c in present if present.count(c) > 1})
         what = f"The column '{twice[0]}' is there twice" if twice else "There are no features left"
@@ -203,7 +205,7 @@ def learn_schema(
             case.classes or sorted({text_of(v) for v in frame[case.target].dropna().unique()})
         )
     codes = tuple(case.codes) if case.codes else codes_for(classes)
-    return Schema(case.name, case.task, case.target, columns, classes, codes)
+    return Schema(case.name, case.task, case.target, columns, classes, codes, tuple(case.ids))
 
 # %% ../nbs/01_schema.ipynb #e17c500c
 def to_json(schema: Schema) -> dict:

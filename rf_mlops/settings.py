@@ -170,7 +170,7 @@ def as_texts(values: Any) -> Any:
     plain = isinstance(values, list) and all(isinstance(v, (str, int, float)) for v in values)
     return [str(v) for v in values] if plain else values
 
-# %% ../nbs/00_settings.ipynb #79ec438c
+# %% ../nbs/00_settings.ipynb #71944751
 class Case(Strict):
     "A question answered by a model: one block of params.yaml."
 
@@ -184,6 +184,7 @@ class Case(Strict):
     codes: list[int] | None = None
     columns: dict[str, ColumnParams] = {}
     drop: list[str] = []
+    ids: list[str] = []  # columns that name a row: no features; answers carry them
     prepare: list[Step] = []
     model: Part
     metric: str
@@ -200,8 +201,8 @@ class Case(Strict):
         for name, values in (("classes", self.classes), ("codes", self.codes)):
             if values and len(set(values)) < len(values):
                 raise ValueError(f"{name} must differ from one another")
-        if self.target in self.drop:
-            raise ValueError("the target cannot be dropped")
+        if self.target in [*self.drop, *self.ids]:
+            raise ValueError("the target can be neither dropped nor an id")
         return self
 
 # %% ../nbs/00_settings.ipynb #f988b88a
