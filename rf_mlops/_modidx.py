@@ -261,6 +261,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'rf_mlops.openapi.ref': ('openapi.html#ref', 'rf_mlops/openapi.py'),
                                   'rf_mlops.openapi.score_entry': ('openapi.html#score_entry', 'rf_mlops/openapi.py'),
                                   'rf_mlops.openapi.score_table_entry': ('openapi.html#score_table_entry', 'rf_mlops/openapi.py'),
+                                  'rf_mlops.openapi.tensor_schema': ('openapi.html#tensor_schema', 'rf_mlops/openapi.py'),
                                   'rf_mlops.openapi.with_questions': ('openapi.html#with_questions', 'rf_mlops/openapi.py')},
             'rf_mlops.pages': { 'rf_mlops.pages.Field': ('pages.html#field', 'rf_mlops/pages.py'),
                                 'rf_mlops.pages.Field.tell': ('pages.html#field.tell', 'rf_mlops/pages.py'),

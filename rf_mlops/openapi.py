@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PROBLEMS', 'BODY', 'describe', 'property_of', 'parameter_of', 'ref', 'problems', 'answered', 'score_entry',
            'score_table_entry', 'codes_of', 'predict_body', 'option', 'options_of', 'predict_entry',
-           'invocations_entry', 'infer_entry', 'feedback_entry', 'named_schemas', 'with_questions']
+           'invocations_entry', 'tensor_schema', 'infer_entry', 'feedback_entry', 'named_schemas', 'with_questions']
 
 # %% ../nbs/26_openapi.ipynb #ad556f62
 from collections.abc import Iterable
@@ -229,30 +229,29 @@ def invocations_entry(schema: Schema) -> dict[str, Any]:
         "requestBody": body,
     }
 
-# %% ../nbs/26_openapi.ipynb #950f382a
-def infer_entry(schema: Schema) -> dict[str, Any]:
+# %% ../nbs/26_openapi.ipynb #e1ca962c
+def tensor_schema() -> dict[str, Any]:
+    "The JSON schema of an input tensor."
+    shape = {"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 2}
+    text, data = {"type": "string"}, {"type": "array"}
+    members = {"name": text, "shape": shape, "datatype": text, "data": data}
+    return {"type": "object", "required": ["name", "shape", "datatype"], "properties": members}
+
+# %% ../nbs/26_openapi.ipynb #55489dfa
+def infer_entry(schema: Schema, operation: str) -> dict[str, Any]:
     "POST …/infer: the Open Inference Protocol."
     tensors = [described(c) | {"shape": [1], "data": [c.example]} for c in schema.columns]
-    tensor = {
-        "type": "object",
-        "required": ["name", "shape", "datatype"],
-        "properties": {
-            "name": {"type": "string"},
-            "shape": {"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 2},
-            "datatype": {"type": "string"},
-            "data": {"type": "array"},
-        },
-    }
     question = {
         "type": "object",
         "required": ["inputs"],
-        "properties": {"inputs": {"type": "array", "items": tensor, "minItems": 1}},
+        "properties": {"inputs": {"type": "array", "items": tensor_schema(), "minItems": 1}},
     }
     binary = {"schema": {"type": "string", "format": "binary"}}
     return {
         "summary": "Tensors, as JSON or behind it in binary",
         "description": "A column a tensor, by name; or one tensor whose columns are "
         f"{', '.join(schema.names)}.",
+        "operationId": operation,
         "tags": ["Inference"],
         "requestBody": {
             "required": True,
@@ -338,7 +337,7 @@ def named_schemas(schema: Schema) -> dict[str, Any]:
         "Cell": {"type": "object", "properties": cell},
     }
 
-# %% ../nbs/26_openapi.ipynb #e643e0d3
+# %% ../nbs/26_openapi.ipynb #a748d6a1
 def with_questions(
     document: dict[str, Any],  # of the constant routes, changed in place
     schema: Schema,
@@ -354,8 +353,8 @@ def with_questions(
     }
     for entry in (e for path in document["paths"].values() for e in path.values()):
         entry["responses"] |= problems()
-    for path in inferences:
-        questions[path] = {"post": infer_entry(schema)}
+    for i, path in enumerate(inferences, start=1):
+        questions[path] = {"post": infer_entry(schema, f"infer_{i}")}
     document["paths"] = {**questions, **document["paths"]}
     components = document.setdefault("components", {})
     components["schemas"] = {**components.get("schemas", {}), **named_schemas(schema)}
