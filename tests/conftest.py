@@ -200,6 +200,14 @@ def trained(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def town_project(tmp_path_factory) -> Path:
+    "A project of three small cases, each trained once. Read only."
+    from town import make_town
+
+    return make_town(tmp_path_factory.mktemp("town") / "project")
+
+
 @pytest.fixture
 def trained_copy(trained, tmp_path, monkeypatch) -> Path:
     "A copy of the trained project to do as one likes with; the current folder, named by RF_MLOPS_PROJECT."

@@ -32,8 +32,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import SCRIPT, make_project, run_script, until
-from ruamel.yaml import YAML
+from conftest import SCRIPT, run_script, until
+from town import VISIT
 
 from rf_mlops import load, questions, registry, runs, serve
 from rf_mlops.bundle import as_json, digest, model_hash
@@ -644,72 +644,15 @@ def test_a_project_without_a_champion_waits_for_one(project):
 
 # --- several cases --------------------------------------------------------------------------------
 
-TOWNS = ["New York", "Saint-Étienne", 'Ober "Dorf", B', "A & B's", None]
-
-
-def write_visits(path: Path) -> None:
-    "A category with gaps, a truth value, a moment and a number: do they come?"
-    draw = np.random.default_rng(1)
-    member, amount = draw.random(200) < 0.5, draw.uniform(0, 100, 200).round(2)
-    at = pd.Timestamp("2024-01-01 06:30") + pd.to_timedelta(np.arange(200) * 31, unit="h")
-    come = np.where(amount + 30 * member > 60, "yes", "no")
-    columns = {"town": TOWNS * 40, "member": member, "at": at, "amount": amount, "come": come}
-    pd.DataFrame(columns).to_csv(path, index=False)
-
-
-def write_houses(path: Path) -> None:
-    "What a house costs: a regression."
-    draw = np.random.default_rng(2)
-    size, rooms = draw.uniform(20, 200, 200).round(1), draw.integers(1, 8, 200)
-    price = (3 * size + 10 * rooms + draw.normal(0, 5, 200)).round(1)
-    pd.DataFrame({"size": size, "rooms": rooms, "price": price}).to_csv(path, index=False)
-
-
-def add_cases(project: Path) -> None:
-    "Two small cases beside iris."
-    yaml = YAML()
-    tree = yaml.load(project / "params.yaml")
-    quick = {"evaluate": {"resamples": 100}, "split": {"folds": 2}}
-    tree["cases"]["visits"] = {
-        "data": {"type": "csv", "params": {"path": "visits.csv"}},
-        "question": "Does somebody come?",
-        "target": "come",
-        "task": "classification",
-        "columns": {"at": {"kind": "datetime"}},
-        "prepare": [{"op": "date_parts@1", "params": {"source": "at"}}],
-        "model": {"type": "random_forest", "params": {"n_estimators": 10}},
-        "metric": "accuracy",
-        **quick,
-    }
-    tree["cases"]["houses"] = {
-        "data": {"type": "csv", "params": {"path": "houses.csv"}},
-        "target": "price",
-        "task": "regression",
-        "model": {"type": "linear"},
-        "metric": "mae",
-        **quick,
-    }
-    with (project / "params.yaml").open("w", encoding="utf-8") as file:
-        yaml.dump(tree, file)
-
 
 @pytest.fixture(scope="module")
-def town(tmp_path_factory) -> Iterator[Server]:
+def town(town_project) -> Iterator[Server]:
     "A server with three cases, of which `visits` stands at the root."
-    project = make_project(tmp_path_factory.mktemp("town") / "project")
-    write_visits(project / "visits.csv")
-    write_houses(project / "houses.csv")
-    add_cases(project)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RF_MLOPS_PROJECT", str(project))
-        for case, sets in (("iris", QUICK), ("visits", ""), ("houses", "")):
-            assert train_here(sets, case=case).verdict == "promoted"
-    with serving(project, "--case", "visits") as found:
+    with serving(town_project, "--case", "visits") as found:
         until(lambda: all(model["version"] for model in found.ask.get("/models").json()))
         yield found
 
 
-VISIT = {"town": "New York", "member": True, "at": "2024-05-06T07:30:00+02:00", "amount": 61.5}
 ASKED = {"iris": ROW, "visits": VISIT, "houses": {"size": 80.5, "rooms": 3}}
 
 
