@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TABLE', 'BUSY', 'Feedback', 'true_label', 'opened', 'keep', 'kept']
 
-# %% ../nbs/25_feedback.ipynb #38aa5a12
+# %% ../nbs/25_feedback.ipynb #9aa0a735
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
@@ -16,9 +16,9 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from .schema import Schema, text_of
-from .settings import Loose, UserError, nearest
+from .settings import Loose, UserError, brief, nearest
 
-# %% ../nbs/25_feedback.ipynb #e81b71da
+# %% ../nbs/25_feedback.ipynb #74456607
 class Feedback(Loose):
     "What somebody says of one answer: the truth in `label`, or `wrong`."
 
@@ -42,14 +42,14 @@ def true_label(label: Any, schema: Schema) -> str:
         except ValueError:
             number = float("nan")
         if not isfinite(number):
-            raise UserError("This is no value", "label", "a number", repr(label)[:60])
+            raise UserError("This is no value", "label", "a number", brief(label))
         return repr(number)
     text = text_of(label)
     by_code = dict(zip(map(str, schema.codes), schema.classes, strict=True))
     if text not in schema.classes and text not in by_code:
         expected = ", ".join(schema.classes)[:300]
         todo = nearest(text[:80], schema.classes)
-        raise UserError("There is no such class", "label", expected, repr(label)[:60], todo)
+        raise UserError("There is no such class", "label", expected, brief(label), todo)
     return text if text in schema.classes else by_code[text]
 
 # %% ../nbs/25_feedback.ipynb #2bab89b2

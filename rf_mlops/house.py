@@ -6,7 +6,7 @@
 __all__ = ['log', 'PATHS', 'House', 'open_house', 'house_of', 'predictor_for', 'request_id', 'host_of', 'Stamp', 'problem',
            'tell_problem', 'tell_user_error', 'tell_http']
 
-# %% ../nbs/28_house.ipynb #582249bb
+# %% ../nbs/28_house.ipynb #9e8008d4
 import asyncio
 import logging
 import re
@@ -24,7 +24,7 @@ from starlette.responses import Response
 from .follow import Follower
 from .predictor import Predictor
 from .settings import Settings, UserError, load_params, nearest
-from .wire import PROBLEM, Problem, problem_document
+from .wire import PROBLEM, Problem, detail_of, problem_document
 
 # %% ../nbs/28_house.ipynb #fcef3051
 log = logging.getLogger("rf_mlops")
@@ -148,7 +148,7 @@ class Stamp:
         used = scope.get("predictor") or present
         return used.version if used else "none"
 
-# %% ../nbs/28_house.ipynb #3ba164ac
+# %% ../nbs/28_house.ipynb #2dd05314
 def problem(
     scope: MutableMapping[str, Any],
     status: int,
@@ -158,7 +158,7 @@ def problem(
     "A problem document as a response."
     more = {"instance": quote(scope["path"][:300]), "request_id": scope["request_id"]}
     if scope["path"].startswith("/v2/"):
-        more["error"] = error.what.split("\n")[0]  # where clients of the protocol look
+        more["error"] = detail_of(error)  # where clients of the protocol look
     content = problem_document(status, error, **more)
     return Response(content, status, headers, media_type=PROBLEM)
 

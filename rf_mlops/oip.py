@@ -6,7 +6,8 @@
 __all__ = ['NUMPY', 'DATATYPES', 'Open', 'Tensor', 'Wanted', 'Question', 'split', 'texts_in', 'flat', 'values_of', 'is_table',
            'read_tensors', 'tensors', 'as_bytes', 'as_list', 'inferred', 'answer_head', 'described', 'metadata']
 
-# %% ../nbs/24_oip.ipynb #418c39c6
+# %% ../nbs/24_oip.ipynb #5596136e
+import re
 import struct
 from math import prod
 from typing import Any
@@ -57,17 +58,18 @@ class Question(Open):
     inputs: list[Tensor] = Field(min_length=1, max_length=10_000)
     outputs: list[Wanted] = []
 
-# %% ../nbs/24_oip.ipynb #dbfe6d3d
+# %% ../nbs/24_oip.ipynb #f0815cc9
 def split(
     body: bytes,
     header: str,  # Inference-Header-Content-Length; empty where all of the body is JSON
 ) -> tuple[Question, memoryview]:  # the question; the bytes behind it
     "The JSON part and the binary part of a body. Raises `Problem` 400, `UserError`."
-    size = int(header) if header.isdecimal() and len(header) < 12 else len(body)
-    if (header and not header.isdecimal()) or size > len(body):
+    size = int(header) if re.fullmatch("[0-9]{1,12}", header) else -1
+    if header and not 0 <= size <= len(body):
         what = "The JSON part is not as long as its header says"
         got = f"{header[:20]!r}, {len(body)} bytes"
         raise UserError(what, "Inference-Header-Content-Length", "a number of bytes", got)
+    size = size if header else len(body)
     document = parse_json(body[:size])
     if not isinstance(document, dict):
         raise UserError("This is no inference request", "body", "an object with 'inputs'")

@@ -8,11 +8,11 @@ __all__ = ['KINDS', 'Columns', 'Column', 'Schema', 'kind_of', 'mostly_numbers', 
            'pandera_schema', 'check_frame', 'expected_of', 'is_nothing', 'is_missing', 'shown', 'wrong_types',
            'template_csv']
 
-# %% ../nbs/01_schema.ipynb #eaacbc48
+# %% ../nbs/01_schema.ipynb #02325aad
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .settings import Case, ColumnParams, UserError, nearest
+from .settings import Case, ColumnParams, UserError, brief, nearest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -310,7 +310,7 @@ def check_frame(
             wrong.append(CellError(row, name, expected_of(schema, name), got))
     return sorted(wrong, key=lambda e: (e.row, e.column))
 
-# %% ../nbs/01_schema.ipynb #49f94c77
+# %% ../nbs/01_schema.ipynb #82b4cf2f
 def expected_of(schema: Schema, name: str) -> str:
     "What a right value of that column, or of the target, looks like."
     if name == schema.target:
@@ -339,7 +339,7 @@ def is_missing(values: "np.ndarray") -> "np.ndarray":  # bool, one a row
 
 def shown(value: Any) -> str:
     "A value as an error shows it, short and on one line."
-    return "nothing" if is_nothing(value) else repr(plain(value))[:60]
+    return "nothing" if is_nothing(value) else brief(plain(value))
 
 # %% ../nbs/01_schema.ipynb #59cc4b97
 def wrong_types(frame: "pd.DataFrame", schema: Schema) -> list[CellError]:

@@ -12,7 +12,7 @@ __all__ = ['READ', 'NOTHING', 'DTYPES', 'LONGEST_TEXT', 'LARGEST', 'MOST_ROWS', 
            'csv_texts', 'without_hint', 'from_csv', 'from_arrow', 'check_size', 'from_parquet', 'from_frame',
            'from_split', 'unwrapped', 'raw_columns']
 
-# %% ../nbs/02_tables.ipynb #62ae5510
+# %% ../nbs/02_tables.ipynb #9d83dcab
 import csv
 import re
 from collections import Counter
@@ -36,7 +36,7 @@ from rf_mlops.schema import (
     shown,
     text_of,
 )
-from .settings import UserError, closest, nearest
+from .settings import UserError, brief, closest, nearest
 
 # %% ../nbs/02_tables.ipynb #bf1f9808
 _EMPTY = {"", "na", "n/a", "nan", "null", "none"}
@@ -358,7 +358,7 @@ def require(
         raise explain_cells(bad.first(20), schema.case, len(bad))
     return columns
 
-# %% ../nbs/02_tables.ipynb #98ff552e
+# %% ../nbs/02_tables.ipynb #cc43a99b
 def from_records(
     records: list[dict],
     schema: Schema,
@@ -368,7 +368,7 @@ def from_records(
     for number, record in enumerate(records, start=1):
         if not isinstance(record, dict):
             raise UserError(
-                "A row is no record", f"row {number}", "names and values", repr(record)[:60]
+                "A row is no record", f"row {number}", "names and values", brief(record)
             )
         for key in set(record) - known:
             raise UserError(
@@ -379,7 +379,7 @@ def from_records(
     keys += [name for name in schema.ids if name in given]
     return {k: [r.get(k) for r in records] for k in keys}
 
-# %% ../nbs/02_tables.ipynb #d9cbe237
+# %% ../nbs/02_tables.ipynb #b1b467d6
 def from_arrays(
     rows: Any,  # one list of values a row
     schema: Schema,
@@ -391,7 +391,7 @@ def from_arrays(
                 "This is one row, not a table",
                 schema.case,
                 "a list of rows",
-                repr(row)[:60],
+                brief(row),
                 "put it in brackets",
             )
         if len(row) != len(schema.columns):

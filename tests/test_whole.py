@@ -355,6 +355,18 @@ def by_json(shape: Callable[[pd.DataFrame], Any]) -> Callable[[pd.DataFrame], tu
     )
 
 
+def by_tensors(address: str, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    "The Open Inference Protocol, as Triton's client speaks it."
+    from tritonclient.http import InferenceServerClient, InferInput
+
+    tensor = InferInput("rows", list(frame.shape), "FP64")
+    tensor.set_data_from_numpy(frame.to_numpy())
+    with InferenceServerClient(address.removeprefix("http://")) as client:
+        found = client.infer("iris", [tensor])
+    labels = found.as_numpy("prediction").astype(str)
+    return labels, found.as_numpy("probabilities")
+
+
 def by_the_form(address: str, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     "What the page's form asks: each value as the text that stands in its field."
     from rf_mlops.pages import ask, field_of
@@ -424,6 +436,7 @@ PATHS: dict[str, Callable[[pd.DataFrame], tuple[np.ndarray, np.ndarray]]] = {
             posted(address, parquet(frame), "application/vnd.apache.parquet")
         )
     ),
+    "HTTP: tensors": served(by_tensors),
     "page: form": served(by_the_form),
     "page: file": by_the_pages_file,
 }
