@@ -1,0 +1,281 @@
+"""Answers: long ones sent while they are written, rows under their own names, thresholds, feedback, and the limits."""
+
+import io
+import json
+from http.client import HTTPConnection
+
+import httpx
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from conftest import running, until
+from town import VISIT
+
+from rf_mlops import load
+from rf_mlops.feedback import kept
+from rf_mlops.settings import load_settings
+
+CSV, PARQUET, JSON = "text/csv", "application/vnd.apache.parquet", "application/json"
+MANY = 150_001  # rows: more than two parts, and one over
+
+
+@pytest.fixture(scope="module")
+def api(town_project):
+    "A client of a server over three cases, of which `visits` stands at the root."
+    with (
+        running("serve", "--port", "0", "--case", "visits", cwd=town_project) as (_, (address,)),
+        httpx.Client(base_url=address, timeout=60) as client,
+    ):
+        until(lambda: all(m["version"] for m in client.get("/models").json()))
+        yield client
+
+
+@pytest.fixture(scope="module")
+def houses() -> pd.DataFrame:
+    "A great many houses."
+    draw = np.random.default_rng(3)
+    return pd.DataFrame({"size": draw.uniform(20, 200, MANY), "rooms": draw.integers(1, 8, MANY)})
+
+
+@pytest.fixture(scope="module")
+def values(town_project, houses) -> np.ndarray:
+    "What the notebook says of them."
+    return load("houses", load_settings(town_project)).predict(houses)
+
+
+# --- many rows ------------------------------------------------------------------------------------
+
+
+def sent(api, path, content, kind, accept):
+    "A table's answer, which has to be complete."
+    headers = {"Content-Type": kind, "Accept": accept}
+    answer = api.post(path, content=content, headers=headers)
+    assert answer.status_code == 200, answer.text[:500]
+    assert answer.headers["X-Rows"] == str(MANY)
+    assert answer.headers["Transfer-Encoding"] == "chunked", "it is sent while it is written"
+    return answer.content
+
+
+def test_a_long_list_is_complete(api, houses, values):
+    body = houses.to_csv(index=False).encode()
+    found = json.loads(sent(api, "/models/houses/score", body, CSV, "*/*"))
+    assert np.array(found, dtype=np.float32).tobytes() == values.tobytes()
+
+
+def test_a_long_json_answer_is_complete(api, houses, values):
+    body = houses.to_json(orient="split", index=False, double_precision=15).encode()
+    rows = pd.DataFrame(json.loads(body)["data"], columns=["size", "rooms"])
+    found = json.loads(sent(api, "/models/houses/predict", body, JSON, JSON))
+    assert len(found["predictions"]) == MANY and rows.shape == houses.shape
+    assert np.abs(np.array(found["predictions"]) - values).max() < 1e-3
+
+
+@pytest.mark.parametrize("accept", [CSV, PARQUET])
+@pytest.mark.parametrize("join", [True, False])
+def test_a_long_file_is_complete(api, houses, values, accept, join):
+    buffer = io.BytesIO()
+    houses.to_parquet(buffer)
+    path = f"/models/houses/predict?join={join}"
+    content = sent(api, path, buffer.getvalue(), PARQUET, accept)
+    found = (pd.read_csv if accept == CSV else pd.read_parquet)(io.BytesIO(content))
+    assert found["prediction"].to_numpy(np.float32).tobytes() == values.tobytes()
+    assert ("size" in found) == join
+    if join:
+        assert found["size"].astype(float).tolist() == houses["size"].tolist()
+
+
+def test_a_long_parquet_answer_is_one_file_of_parts(api, houses):
+    body = houses.to_csv(index=False).encode()
+    content = sent(api, "/models/houses/predict", body, CSV, PARQUET)
+    assert pq.ParquetFile(io.BytesIO(content)).num_row_groups == 3
+
+
+@pytest.mark.parametrize("bad", [0, 65_535, 65_536, MANY - 1])
+def test_a_bad_row_far_down_is_found_before_anything_is_sent(api, houses, bad):
+    body = houses.to_csv(index=False).splitlines()
+    body[bad + 1] = "huge,3"
+    content = "\n".join(body).encode()
+    answer = api.post("/models/houses/predict", content=content, headers={"Content-Type": CSV})
+    assert answer.status_code == 422
+    assert answer.json()["errors"] == [
+        {"row": bad + 1, "column": "size", "expected": "a number, not empty", "got": "'huge'"}
+    ]
+    path = "/models/houses/predict?on_error=quarantine"
+    headers = {"Content-Type": CSV, "Accept": CSV}
+    answer = api.post(path, content=content, headers=headers)
+    assert answer.headers["X-Rows-Failed"] == "1"
+    found = pd.read_csv(io.BytesIO(answer.content))
+    assert found.index[found["prediction"].isna()].tolist() == [bad]
+    assert found.index[found["error"].notna()].tolist() == [bad] and len(found) == MANY
+
+
+def test_a_client_that_leaves_in_the_middle_takes_nothing_with_it(api, houses):
+    body = houses.to_csv(index=False).encode()
+    for _ in range(3):
+        url = httpx.URL(api.base_url)
+        connection = HTTPConnection(url.host, url.port)
+        connection.request("POST", "/models/houses/predict", body, {"Content-Type": CSV})
+        assert connection.getresponse().read(100)
+        connection.close()
+    assert api.get("/models/houses/ready").status_code == 200
+
+
+# --- rows under their own names --------------------------------------------------------------------
+
+NAMED = [{"ticket": "0071", **VISIT}, {"ticket": "0072", **VISIT, "amount": 2.0}]
+
+
+def test_rows_keep_their_names_in_json(api):
+    assert api.post("/predict", json=NAMED).json()["ids"] == {"ticket": ["0071", "0072"]}
+    assert "ids" not in api.post("/predict", json=[VISIT]).json(), "nobody has to name his rows"
+    assert (
+        api.post("/score", json=NAMED).json() == api.post("/score", json=[VISIT, NAMED[1]]).json()
+    )
+
+
+@pytest.mark.parametrize("kind", [CSV, PARQUET])
+@pytest.mark.parametrize("accept", [CSV, PARQUET])
+def test_rows_keep_their_names_in_files(api, kind, accept):
+    frame, buffer = pd.DataFrame(NAMED)[[*VISIT, "ticket"]], io.BytesIO()
+    frame.to_csv(buffer, index=False) if kind == CSV else frame.to_parquet(buffer)
+    headers = {"Content-Type": kind, "Accept": accept}
+    content = api.post("/predict", content=buffer.getvalue(), headers=headers).content
+    read = pd.read_parquet if accept == PARQUET else lambda c: pd.read_csv(c, dtype=str)
+    found = read(io.BytesIO(content))
+    assert found.columns.tolist() == ["ticket", "prediction"]
+    assert found["ticket"].tolist() == ["0071", "0072"], "as they came, zeros and all"
+
+
+def test_a_name_is_no_feature(api):
+    assert "ticket" not in [c["name"] for c in api.get("/schema").json()["columns"]]
+    assert api.get("/score", params=NAMED[0]).status_code == 422
+    wrong = api.post("/predict", json={"ticket": ["1", "2"], **{k: [v] for k, v in VISIT.items()}})
+    assert wrong.status_code == 422 and "equally long" in wrong.text
+
+
+# --- a threshold ----------------------------------------------------------------------------------
+
+
+def test_a_threshold_decides(api):
+    rows = [{**VISIT, "amount": float(a)} for a in range(0, 100, 5)]
+    asked = api.post("/predict?proba=true", json=rows).json()
+    sure = asked["probabilities"]["yes"]
+    for threshold in (0, 0.2, sure[10], 0.9, 1):
+        found = api.post(f"/predict?threshold={threshold!r}", json=rows).json()["predictions"]
+        assert found == ["yes" if p >= threshold else "no" for p in sure]
+    assert len(set(sure)) > 3, "or nothing was decided"
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/predict?threshold=1.5", "less than or equal to 1"),
+        ("/predict?threshold=nan", "threshold"),
+        ("/predict?threshold=high", "valid number"),
+        ("/models/iris/predict?threshold=0.5", "two classes"),
+        ("/models/houses/predict?threshold=0.5", "two classes"),
+    ],
+)
+def test_a_wrong_threshold_is_told(api, path, told):
+    answer = api.post(path, json=[VISIT])
+    assert answer.status_code == 422 and told in answer.text
+
+
+# --- feedback -------------------------------------------------------------------------------------
+
+
+def test_feedback_is_kept(api, town_project):
+    asked = api.post("/predict", json=[VISIT])
+    name = asked.headers["X-Request-Id"]
+    for said in ({"wrong": True}, {"label": "yes"}, {"label": 0}):
+        answer = api.post("/feedback", json={"request_id": name, **said})
+        assert answer.status_code == 201
+    assert answer.json()["label"] == "no", "a code is a class"
+    answer = api.post("/models/houses/feedback", json={"request_id": name, "row": 7, "label": 12.5})
+    assert answer.json()["label"] == "12.5"
+    folder = town_project / "mlruns"
+    mine = [f for f in kept(folder, "visits") if f["request_id"] == name]
+    assert [(f["row"], f["label"], f["wrong"]) for f in mine] == [(1, "no", False)]
+    assert [f["row"] for f in kept(folder, "houses") if f["request_id"] == name] == [7]
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "told"),
+    [
+        ({"request_id": "a", "label": "maybe"}, 422, "no such class"),
+        ({"request_id": "a", "label": "yess"}, 422, "did you mean 'yes'"),
+        ({"request_id": "a"}, 422, "either a label"),
+        ({"request_id": "a", "label": "yes", "wrong": True}, 422, "either a label"),
+        ({"request_id": "a", "wrong": False}, 422, "wrong"),
+        ({"request_id": "a b", "wrong": True}, 422, "request_id"),
+        ({"request_id": "a", "wrong": True, "row": 0}, 422, "row"),
+        ({"request_id": "a", "wrong": True, "rwo": 1}, 422, "did you mean 'row'"),
+        ({"label": "yes"}, 422, "request_id"),
+        ([1], 422, "no feedback"),
+        (None, 400, "empty"),
+        ({"request_id": "a", "label": "x" * 70_000}, 413, "64 KB"),
+    ],
+)
+def test_wrong_feedback_is_told(api, said, status, told):
+    answer = api.post("/feedback", json=said)
+    assert answer.status_code == status and told in answer.text
+
+
+def test_a_value_for_a_regression_is_a_number(api):
+    for label in ("dear", "nan", "inf"):
+        said = {"request_id": "a", "label": label}
+        assert api.post("/models/houses/feedback", json=said).status_code == 422
+
+
+def test_another_sites_page_says_nothing(api):
+    said = {"request_id": "foreign", "wrong": True}
+    answer = api.post("/feedback", json=said, headers={"Origin": "https://example.org"})
+    assert answer.status_code == 403 and "Another site" in answer.text
+    own = str(api.base_url).rstrip("/")
+    assert api.post("/feedback", json=said, headers={"Origin": own}).status_code == 201
+
+
+# --- limits ---------------------------------------------------------------------------------------
+
+LONG = "x" * 10_001
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status", "told"),
+    [
+        (b"size,rooms\n" + b"1" * 1001 + b",3\n", CSV, 422, "at most 1,000 digits"),
+        (b'[{"size": ' + b"1" * 1001 + b', "rooms": 3}]', JSON, 422, "at most 1,000 digits"),
+        (b'[{"size": 1e' + b"1" * 1001 + b', "rooms": 3}]', JSON, 422, "at most 1,000 digits"),
+        (b'[{"size": 0.' + b"1" * 600_000 + b', "rooms": 3}]', JSON, 422, "600,000 digits"),
+        (b"[" * 1100 + b"]" * 1100, JSON, 400, "at most 1,024 levels"),
+        (b'[{"size": ' + b"[" * 1000 + b"]" * 1000 + b', "rooms": 3}]', JSON, 422, "do not fit"),
+        (b'[{"size": 1, "rooms": 3}, ' + b"[" * 1000 + b"]" * 1001, JSON, 422, "no record"),
+        (f'[{{"size": "{LONG}", "rooms": 3}}]'.encode(), JSON, 422, "at most 10,000 characters"),
+        (f"size,rooms\n{LONG},3\n".encode(), CSV, 422, "at most 10,000 characters"),
+        (b"a," * 10_001 + b"size\n", CSV, 422, "too wide"),
+        (b'{"size": ' + b"1" * 1000 + b', "rooms": 3}', JSON, 400, "number is infinity"),
+        (b"size,rooms\n1,3\n" + b"," * 20_000_000, CSV, 422, "cannot be read"),
+    ],
+    ids=range(12),
+)
+def test_every_limit_is_told(api, content, kind, status, told):
+    answer = api.post("/models/houses/predict", content=content, headers={"Content-Type": kind})
+    assert answer.status_code == status and told in answer.text, answer.text[:300]
+
+
+def test_so_many_digits_are_still_a_number(api):
+    row = b'[{"size": 80.' + b"3" * 900 + b', "rooms": 3}]'
+    answer = api.post("/models/houses/predict", content=row, headers={"Content-Type": JSON})
+    assert answer.status_code == 200
+
+
+def test_a_query_has_its_limits_too(api):
+    answer = api.get("/models/houses/score", params={"size": "1" * 1001, "rooms": 3})
+    assert answer.status_code == 422 and "at most 1,000 digits" in answer.text
+
+
+def test_too_many_rows_are_told(api):
+    content = b"size,rooms\n" + b"1,1\n" * 10_000_001
+    answer = api.post("/models/houses/score", content=content, headers={"Content-Type": CSV})
+    assert answer.status_code == 422 and "at most 10,000,000 rows" in answer.text
