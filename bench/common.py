@@ -3,7 +3,9 @@
 import argparse
 import os
 import platform
+import re
 import shutil
+import socket
 import subprocess
 import sysconfig
 import tempfile
@@ -11,9 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
+from urllib.error import URLError
+from urllib.request import urlopen
 
 ROOT = Path(__file__).resolve().parents[1]
+Row = tuple[str, float, str, str, str]  # what, value, unit, beside what, limit
 SCRIPT = str(Path(sysconfig.get_path("scripts")) / "rf-mlops")
 
 
@@ -40,6 +45,48 @@ def in_turn(runs: int, *tasks: Callable[[], object]) -> list[float]:
 def process(*words: str) -> Callable[[], object]:
     "A task: a whole process from start to end."
     return lambda: subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+
+
+def megabytes(pid: int, what: str = "VmRSS") -> float:
+    "A process's resident memory, or its peak `VmHWM`, in MB of 10⁶ bytes."
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.findall(rf"{what}:\s+(\d+)", status)[0]) * 1024 / 1e6
+
+
+def started(*words: str) -> tuple[subprocess.Popen, list[str]]:
+    "A command of ours that serves, and the addresses it prints first."
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen([SCRIPT, *words], stdout=subprocess.PIPE, stderr=quiet, text=True)
+    line = process.stdout.readline() if process.stdout else ""
+    return process, re.findall(r"http://[\d.:]+", line)
+
+
+def ended(process: subprocess.Popen) -> None:
+    "End it and wait."
+    process.terminate()
+    process.wait()
+
+
+def answers(address: str) -> bool:
+    "Does anybody answer with 200?"
+    try:
+        return urlopen(address).status == 200  # noqa: S310
+    except (URLError, OSError):
+        return False
+
+
+def wait_for(address: str, process: subprocess.Popen) -> None:
+    "Until an address answers; stops where the process that should has ended."
+    while not answers(address):
+        if process.poll() is not None:
+            raise SystemExit(f"Nobody will answer at {address}: the server has ended")
+        sleep(0.002)
+
+
+def free_port() -> int:
+    "A port on which nobody listens."
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
 
 
 def trained_project(folder: Path) -> Path:
@@ -78,11 +125,16 @@ def limited(value: float, unit: str, limit: float | None) -> str:
     return "" if limit is None else f"{limit:g} {unit}: {'yes' if value <= limit else 'NO'}"
 
 
-def print_rows(rows: list[tuple[str, float, str, str, str]], note: str) -> None:
+def reached(value: float, unit: str, least: float | None) -> str:
+    "Whether a value is large enough, as a cell of the table."
+    return "" if least is None else f"≥ {least:g} {unit}: {'yes' if value >= least else 'NO'}"
+
+
+def print_rows(rows: list[Row], note: str) -> None:
     "The machine, and a table of: what, value, unit, beside what, limit."
     python = platform.python_version()
     print(f"{processor()}, {os.cpu_count()} cores, {platform.system()}, Python {python}\n{note}\n")
-    print(f"| {'what':<44} | {'':>12} | {'beside':<26} | {'limit':<14} |")
-    print(f"|{'-' * 46}|{'-' * 13}:|{'-' * 28}|{'-' * 16}|")
+    print(f"| {'what':<44} | {'':>12} | {'beside':<30} | {'limit':<14} |")
+    print(f"|{'-' * 46}|{'-' * 13}:|{'-' * 32}|{'-' * 16}|")
     for what, value, unit, beside, limit in rows:
-        print(f"| {what:<44} | {value:9.3f} {unit:<2} | {beside:<26} | {limit:<14} |")
+        print(f"| {what:<44} | {value:9.3f} {unit:<2} | {beside:<30} | {limit:<14} |")

@@ -8,57 +8,36 @@ in, from a click to its answer, and the memory of its kernel. Medians. Never a t
 """
 
 import os
-import re
-import socket
 import subprocess
 import sys
-from pathlib import Path
 from statistics import median
-from time import perf_counter, sleep
-from urllib.error import URLError
+from time import perf_counter
 from urllib.request import Request, urlopen
 
-from common import ROOT, SCRIPT, a_project, in_turn, limited, options, print_rows, process
+from common import (
+    ROOT,
+    a_project,
+    ended,
+    free_port,
+    in_turn,
+    limited,
+    megabytes,
+    options,
+    print_rows,
+    process,
+    started,
+    wait_for,
+)
 
 FLOWERS = b"sepal_length,sepal_width,petal_length,petal_width\n" + b"5.1,3.5,1.4,0.2\n" * 150
 JOINED = {"Content-Type": "text/csv", "Accept": "text/csv"}
-
-
-def megabytes(pid: int) -> float:
-    "A process's resident memory, in MB of 10⁶ bytes."
-    return (
-        int(re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[0]) * 1024 / 1e6
-    )
-
-
-def started(*words: str) -> tuple[subprocess.Popen, list[str]]:
-    "A command that serves, and the addresses it prints first."
-    quiet = subprocess.DEVNULL
-    process = subprocess.Popen([SCRIPT, *words], stdout=subprocess.PIPE, stderr=quiet, text=True)
-    line = process.stdout.readline() if process.stdout else ""
-    return process, re.findall(r"http://[\d.:]+", line)
-
-
-def ended(process: subprocess.Popen) -> None:
-    "End it and wait."
-    process.terminate()
-    process.wait()
-
-
-def answers(address: str) -> bool:
-    "Does anybody answer with 200?"
-    try:
-        return urlopen(address).status == 200  # noqa: S310
-    except (URLError, OSError):
-        return False
 
 
 def api_once() -> tuple[float, float, float]:
     "Seconds to ready; megabytes then, and after the first upload."
     begin = perf_counter()
     process, (address,) = started("serve", "--port", "0")
-    while not answers(f"{address}/ready"):
-        sleep(0.002)
+    wait_for(f"{address}/ready", process)
     took, first = perf_counter() - begin, megabytes(process.pid)
     where = f"{address}/predict?proba=true&join=true"
     urlopen(Request(where, FLOWERS, JOINED)).read()  # noqa: S310
@@ -116,9 +95,8 @@ def page(runs: int) -> list[tuple[float, float, float]]:
 def main() -> None:
     "Measure and print."
     asked = options(__doc__ or "", 7)
-    with a_project(asked.project), socket.create_server(("127.0.0.1", 0)) as free:
-        os.environ["RF_MLOPS_SERVE__PORT"] = str(free.getsockname()[1])  # the page's API: its own
-        free.close()
+    with a_project(asked.project):
+        os.environ["RF_MLOPS_SERVE__PORT"] = str(free_port())  # the page's API: its own
         api_once()
         ready, first, second = (
             median(v) for v in zip(*[api_once() for _ in range(asked.runs)], strict=True)

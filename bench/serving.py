@@ -1,0 +1,286 @@
+"""How much a server carries: large tables in one request, how fast beside MLflow's server, in how much memory.
+
+    python bench/serving.py [--runs 7] [--project FOLDER]
+
+10,000 rows as JSON and as CSV go to `rf-mlops serve` and to two `mlflow models serve`, one worker each: the
+champion's forest as scikit-learn's pipeline, logged as people log it, which is what the limits are about; and
+the champion's own ONNX graph, the stricter peer. Each body is the same for all, asked for in turn over one
+kept connection, answered as JSON; their labels must agree. Then Parquet beside our own CSV, and 1,000,000
+rows of CSV: seconds (a million: --runs / 2), and our server's peak resident memory above idle, the largest of
+all runs; idle is after one small upload. Answers are read and thrown away. Without --project an iris champion
+is trained in a temporary folder first. Never a test: it only prints.
+"""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sysconfig
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from http.client import HTTPConnection, HTTPResponse
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from common import (
+    Row,
+    a_project,
+    ended,
+    free_port,
+    in_turn,
+    limited,
+    megabytes,
+    options,
+    print_rows,
+    reached,
+    started,
+    wait_for,
+)
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+CSV, JSON, PARQUET = "text/csv", "application/json", "application/vnd.apache.parquet"
+THOUSANDS, MILLION = 10_000, 1_000_000
+SINK = bytearray(1 << 16)
+
+
+@dataclass(frozen=True)
+class Server:
+    "A server that runs: its name in the table, its process, one connection, and where it predicts."
+
+    name: str
+    pid: int
+    line: HTTPConnection
+    path: str
+
+
+@dataclass(frozen=True)
+class Question:
+    "One POST."
+
+    body: bytes
+    kind: str
+    accept: str = JSON
+    query: str = ""
+
+
+@contextmanager
+def ours() -> Iterator[Server]:
+    "Our server, ready."
+    process, (address,) = started("serve", "--port", "0")
+    try:
+        wait_for(f"{address}/ready", process)
+        line = HTTPConnection(address.removeprefix("http://"), timeout=120)
+        yield Server("rf-mlops serve", process.pid, line, "/predict")
+    finally:
+        ended(process)
+
+
+@contextmanager
+def mlflows(name: str, model: Path) -> Iterator[Server]:
+    "MLflow's server over a logged model, ready; it and what it starts are a process group of their own."
+    scripts, port = sysconfig.get_path("scripts"), free_port()
+    words = [f"{scripts}/mlflow", "models", "serve", "-m", str(model), "--env-manager", "local"]
+    words += ["-h", "127.0.0.1", "-p", str(port), "-w", "1"]
+    path = f"{scripts}{os.pathsep}{os.environ['PATH']}"  # it looks for uvicorn there
+    env = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "PATH": path}
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(words, stdout=quiet, stderr=quiet, env=env, start_new_session=True)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/ping", process)
+        line = HTTPConnection("127.0.0.1", port, timeout=120)
+        yield Server(name, process.pid, line, "/invocations")
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+
+
+def save_models(folder: Path, few: "DataFrame") -> dict[str, Path]:
+    "The champion for MLflow's server: its forest as scikit-learn's, trained once more, and its graph."
+    import mlflow.onnx
+    import mlflow.sklearn
+    import onnx
+
+    from rf_mlops import load
+    from rf_mlops.data import ingest
+    from rf_mlops.settings import load_case, load_settings
+    from rf_mlops.train import train
+
+    case, graph = load_case("iris"), onnx.load_from_string(load("iris@champion").bundle.graph)
+    rows = ingest(case, load_settings())
+    forest = train(case, rows.schema, rows.frame).pipeline[1:]  # `prepare` is ours alone
+    del graph.graph.output[
+        1:
+    ]  # MLflow answers with as many numbers a row in each output: the label
+    signed = {"signature": mlflow.models.infer_signature(few), "pip_requirements": []}
+    trusted = ["sklearn.tree._tree.Tree"]  # in skops, the default format
+    mlflow.sklearn.save_model(forest, folder / "forest", skops_trusted_types=trusted, **signed)
+    mlflow.onnx.save_model(graph, folder / "graph", **signed)
+    return {"MLflow, scikit-learn": folder / "forest", "MLflow, ONNX": folder / "graph"}
+
+
+def flowers(rows: int) -> "DataFrame":
+    "So many flowers: irises drawn at random, each measured anew to a tenth of a centimetre."
+    import numpy as np
+
+    from rf_mlops.data import ingest
+    from rf_mlops.settings import load_case, load_settings
+
+    found = ingest(load_case("iris"), load_settings())
+    frame = found.frame[found.schema.names].sample(rows, replace=True, random_state=0)
+    noise = np.random.default_rng(0).normal(0, 0.1, frame.shape)
+    return (frame + noise).clip(0.1, 20).round(1).reset_index(drop=True)
+
+
+def as_csv(frame: "DataFrame") -> bytes:
+    "A CSV file."
+    return frame.to_csv(index=False).encode()
+
+
+def as_parquet(frame: "DataFrame") -> bytes:
+    "A Parquet file."
+    out = BytesIO()
+    frame.to_parquet(out, index=False)
+    return out.getvalue()
+
+
+def as_json(frame: "DataFrame", shape: str) -> bytes:
+    "JSON in one of MLflow's shapes, which both servers read."
+    return json.dumps({f"dataframe_{shape}": frame.to_dict(shape, index=shape != "split")}).encode()
+
+
+def asked(server: Server, question: Question) -> HTTPResponse:
+    "The answer to a question, unread. Stops at any but a good one."
+    headers = {"Content-Type": question.kind, "Accept": question.accept}
+    server.line.request("POST", server.path + question.query, question.body, headers)
+    answer = server.line.getresponse()
+    if answer.status != 200:
+        raise SystemExit(f"{server.name}: {answer.status} {answer.read(500)!r}")
+    return answer
+
+
+def ask(server: Server, question: Question) -> None:
+    "Ask, and read the answer to nowhere."
+    answer = asked(server, question)
+    while answer.readinto(SINK):
+        pass
+
+
+def ask_in_turn(runs: int, *pairs: tuple[Server, Question]) -> list[float]:
+    "Median seconds of each; connections are new, as the servers cut those that are still for 5 s."
+    for server, _ in pairs:
+        server.line.close()  # the next request opens it
+    return in_turn(runs, *(partial(ask, *pair) for pair in pairs))
+
+
+def labels(server: Server, question: Question) -> list[str]:
+    "What a server predicts, by name: MLflow's answer with the numbers of the classes."
+    from rf_mlops import load
+
+    names = dict(enumerate(load("iris@champion").schema.classes))
+    server.line.close()
+    found = json.loads(asked(server, question).read())["predictions"]
+    plain = (next(iter(f.values())) if isinstance(f, dict) else f for f in found)
+    return [names.get(value, value) for value in plain]
+
+
+def check(servers: list[Server], question: Question) -> None:
+    "Stops where two servers predict differently."
+    first, *others = ((s.name, labels(s, question)) for s in servers)
+    for name, found in others:
+        if wrong := sum(a != b for a, b in zip(first[1], found, strict=True)):
+            raise SystemExit(f"{name} answers {wrong} rows otherwise than {first[0]}")
+
+
+def beside_peers(
+    runs: int, servers: list[Server], what: str, question: Question, least: float
+) -> Iterator[Row]:
+    "One body, all servers; the limit is the first peer's."
+    check(servers, question)
+    own, *others = ask_in_turn(runs, *((server, question) for server in servers))
+    yield f"{what}: ours", own * 1000, "ms", f"{THOUSANDS / own:,.0f} rows/s", ""
+    for server, took, limit in zip(servers[1:], others, (least, None), strict=True):
+        ratio = took / own
+        beside = f"{THOUSANDS / took:,.0f} rows/s; ours {ratio:.2f} ×"
+        yield f"… {server.name}", took * 1000, "ms", beside, reached(ratio, "×", limit)
+
+
+def tables(runs: int, servers: list[Server], frame: "DataFrame") -> Iterator[Row]:
+    "10,000 rows beside MLflow's server."
+    for shape in ("split", "records"):
+        question = Question(as_json(frame, shape), JSON)
+        yield from beside_peers(runs, servers, f"10,000 rows, JSON {shape}", question, 1.7)
+    yield from beside_peers(runs, servers, "10,000 rows, CSV", Question(as_csv(frame), CSV), 1.3)
+
+
+def parquet(runs: int, server: Server, frame: "DataFrame") -> Iterator[Row]:
+    "Parquet beside our own CSV, both answered as CSV."
+    first, second = Question(as_csv(frame), CSV, CSV), Question(as_parquet(frame), PARQUET, CSV)
+    ask(server, second)  # imports the reader
+    took, other = ask_in_turn(runs, (server, first), (server, second))
+    rows = len(frame)
+    yield f"{rows:,} rows, CSV → CSV", took * 1000, "ms", f"{rows / took:,.0f} rows/s", ""
+    beside = f"{rows / other:,.0f} rows/s; {took / other:.2f} × CSV"
+    yield "… Parquet → CSV", other * 1000, "ms", beside, ""
+
+
+def million(runs: int, frame: "DataFrame", what: str, question: Question, limit: float | None):
+    "Seconds of a large upload and the peak of memory above idle, on a server of its own."
+    with ours() as server:
+        ask(server, Question(as_csv(frame[:150]), CSV, question.accept, question.query))
+        idle = megabytes(server.pid)
+        Path(f"/proc/{server.pid}/clear_refs").write_text("5")  # the peak begins anew
+        (took,) = ask_in_turn(runs, (server, question))
+        peak = megabytes(server.pid, "VmHWM") - idle
+    yield f"1,000,000 rows, {what}", took, "s", f"{len(frame) / took:,.0f} rows/s", ""
+    yield (
+        "… peak of memory above idle",
+        peak,
+        "MB",
+        f"idle: {idle:.0f} MB",
+        limited(peak, "MB", limit),
+    )
+
+
+def millions(runs: int, frame: "DataFrame") -> Iterator[Row]:
+    "1,000,000 rows of CSV, answered in three ways."
+    body = as_csv(frame)
+    joined = Question(body, CSV, CSV, "?join=true")
+    yield from million(runs, frame, "CSV → CSV", Question(body, CSV, CSV), 200)
+    yield from million(runs, frame, "CSV → CSV, joined", joined, None)
+    yield from million(runs, frame, "CSV → JSON", Question(body, CSV), None)
+
+
+def measured(runs: int, folder: Path) -> Iterator[Row]:
+    "Rows of the table, section by section."
+    few, many, rarely = flowers(THOUSANDS), flowers(MILLION), max(1, runs // 2)
+    with ExitStack() as stack:
+        server = stack.enter_context(ours())
+        models = save_models(folder, few)
+        peers = [stack.enter_context(mlflows(*model)) for model in models.items()]
+        yield from tables(runs, [server, *peers], few)
+    with ours() as server:
+        yield from parquet(runs, server, few)
+        yield from parquet(rarely, server, many)
+    yield from millions(rarely, many)
+
+
+def main() -> None:
+    "Measure and print."
+    chosen = options(__doc__ or "", 7)
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    with a_project(chosen.project), TemporaryDirectory() as folder:
+        rows = list(measured(chosen.runs, Path(folder)))
+    print_rows(
+        rows, f"Medians of {chosen.runs}, in turn; of a million rows {max(1, chosen.runs // 2)}."
+    )
+
+
+if __name__ == "__main__":
+    main()
