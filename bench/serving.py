@@ -3,8 +3,8 @@
     python bench/serving.py [--runs 7] [--project FOLDER]
 
 10,000 rows as JSON and as CSV go to `rf-mlops serve` and to two `mlflow models serve`, one worker each: the
-champion's forest as scikit-learn's pipeline, logged as people log it, which is what the limits are about; and
-the champion's own ONNX graph, the stricter peer. Each body is the same for all, asked for in turn over one
+champion's forest as scikit-learn's pipeline, in the format people log it in, which is what the limits are
+about; and the champion's own ONNX graph, a second peer without a limit. Each body is the same for all, asked for in turn over one
 kept connection, answered as JSON; their labels must agree. Then Parquet beside our own CSV, and 1,000,000
 rows of CSV: seconds (a million: --runs / 2), and our server's peak resident memory above idle, the largest of
 all runs; idle is after one small upload. Answers are read and thrown away. Without --project an iris champion
@@ -13,116 +13,32 @@ is trained in a temporary folder first. Never a test: it only prints.
 
 import json
 import logging
-import os
-import signal
-import subprocess
-import sysconfig
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import partial
-from http.client import HTTPConnection, HTTPResponse
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from common import (
-    Row,
-    a_project,
-    ended,
-    free_port,
-    in_turn,
-    limited,
-    megabytes,
-    options,
-    print_rows,
-    reached,
-    started,
-    wait_for,
+from common import Row, a_project, limited, megabytes, options, print_rows, reached
+from servers import (
+    CSV,
+    JSON,
+    PARQUET,
+    Question,
+    Server,
+    ask,
+    ask_in_turn,
+    asked,
+    mlflows,
+    ours,
+    save_models,
 )
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-CSV, JSON, PARQUET = "text/csv", "application/json", "application/vnd.apache.parquet"
 THOUSANDS, MILLION = 10_000, 1_000_000
-SINK = bytearray(1 << 16)
-
-
-@dataclass(frozen=True)
-class Server:
-    "A server that runs: its name in the table, its process, one connection, and where it predicts."
-
-    name: str
-    pid: int
-    line: HTTPConnection
-    path: str
-
-
-@dataclass(frozen=True)
-class Question:
-    "One POST."
-
-    body: bytes
-    kind: str
-    accept: str = JSON
-    query: str = ""
-
-
-@contextmanager
-def ours() -> Iterator[Server]:
-    "Our server, ready."
-    process, (address,) = started("serve", "--port", "0")
-    try:
-        wait_for(f"{address}/ready", process)
-        line = HTTPConnection(address.removeprefix("http://"), timeout=120)
-        yield Server("rf-mlops serve", process.pid, line, "/predict")
-    finally:
-        ended(process)
-
-
-@contextmanager
-def mlflows(name: str, model: Path) -> Iterator[Server]:
-    "MLflow's server over a logged model, ready; it and what it starts are a process group of their own."
-    scripts, port = sysconfig.get_path("scripts"), free_port()
-    words = [f"{scripts}/mlflow", "models", "serve", "-m", str(model), "--env-manager", "local"]
-    words += ["-h", "127.0.0.1", "-p", str(port), "-w", "1"]
-    path = f"{scripts}{os.pathsep}{os.environ['PATH']}"  # it looks for uvicorn there
-    env = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "PATH": path}
-    quiet = subprocess.DEVNULL
-    process = subprocess.Popen(words, stdout=quiet, stderr=quiet, env=env, start_new_session=True)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/ping", process)
-        line = HTTPConnection("127.0.0.1", port, timeout=120)
-        yield Server(name, process.pid, line, "/invocations")
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
-
-
-def save_models(folder: Path, few: "DataFrame") -> dict[str, Path]:
-    "The champion for MLflow's server: its forest as scikit-learn's, trained once more, and its graph."
-    import mlflow.onnx
-    import mlflow.sklearn
-    import onnx
-
-    from rf_mlops import load
-    from rf_mlops.data import ingest
-    from rf_mlops.settings import load_case, load_settings
-    from rf_mlops.train import train
-
-    case, graph = load_case("iris"), onnx.load_from_string(load("iris@champion").bundle.graph)
-    rows = ingest(case, load_settings())
-    forest = train(case, rows.schema, rows.frame).pipeline[1:]  # `prepare` is ours alone
-    del graph.graph.output[
-        1:
-    ]  # MLflow answers with as many numbers a row in each output: the label
-    signed = {"signature": mlflow.models.infer_signature(few), "pip_requirements": []}
-    trusted = ["sklearn.tree._tree.Tree"]  # in skops, the default format
-    mlflow.sklearn.save_model(forest, folder / "forest", skops_trusted_types=trusted, **signed)
-    mlflow.onnx.save_model(graph, folder / "graph", **signed)
-    return {"MLflow, scikit-learn": folder / "forest", "MLflow, ONNX": folder / "graph"}
 
 
 def flowers(rows: int) -> "DataFrame":
@@ -153,30 +69,6 @@ def as_parquet(frame: "DataFrame") -> bytes:
 def as_json(frame: "DataFrame", shape: str) -> bytes:
     "JSON in one of MLflow's shapes, which both servers read."
     return json.dumps({f"dataframe_{shape}": frame.to_dict(shape, index=shape != "split")}).encode()
-
-
-def asked(server: Server, question: Question) -> HTTPResponse:
-    "The answer to a question, unread. Stops at any but a good one."
-    headers = {"Content-Type": question.kind, "Accept": question.accept}
-    server.line.request("POST", server.path + question.query, question.body, headers)
-    answer = server.line.getresponse()
-    if answer.status != 200:
-        raise SystemExit(f"{server.name}: {answer.status} {answer.read(500)!r}")
-    return answer
-
-
-def ask(server: Server, question: Question) -> None:
-    "Ask, and read the answer to nowhere."
-    answer = asked(server, question)
-    while answer.readinto(SINK):
-        pass
-
-
-def ask_in_turn(runs: int, *pairs: tuple[Server, Question]) -> list[float]:
-    "Median seconds of each; connections are new, as the servers cut those that are still for 5 s."
-    for server, _ in pairs:
-        server.line.close()  # the next request opens it
-    return in_turn(runs, *(partial(ask, *pair) for pair in pairs))
 
 
 def labels(server: Server, question: Question) -> list[str]:
@@ -230,7 +122,9 @@ def parquet(runs: int, server: Server, frame: "DataFrame") -> Iterator[Row]:
     yield "… Parquet → CSV", other * 1000, "ms", beside, ""
 
 
-def million(runs: int, frame: "DataFrame", what: str, question: Question, limit: float | None):
+def million(
+    runs: int, frame: "DataFrame", what: str, question: Question, limit: float | None
+) -> Iterator[Row]:
     "Seconds of a large upload and the peak of memory above idle, on a server of its own."
     with ours() as server:
         ask(server, Question(as_csv(frame[:150]), CSV, question.accept, question.query))
