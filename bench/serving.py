@@ -1,14 +1,14 @@
-"""How much a server carries: large tables in one request, how fast beside MLflow's server, in how much memory.
+"""How much a server carries: large tables in one request, beside MLflow's server: time and memory.
 
     python bench/serving.py [--runs 7] [--project FOLDER]
 
-10,000 rows as JSON and as CSV go to `rf-mlops serve` and to two `mlflow models serve`, one worker each: the
-champion's forest as scikit-learn's pipeline, in the format people log it in, which is what the limits are
-about; and the champion's own ONNX graph, a second peer without a limit. Each body is the same for all, asked for in turn over one
-kept connection, answered as JSON; their labels must agree. Then Parquet beside our own CSV, and 1,000,000
-rows of CSV: seconds (a million: --runs / 2), and our server's peak resident memory above idle, the largest of
-all runs; idle is after one small upload. Answers are read and thrown away. Without --project an iris champion
-is trained in a temporary folder first. Never a test: it only prints.
+10,000 rows as JSON and as CSV go to `rf-mlops serve` and to two `mlflow models serve`, one worker each:
+the champion's forest as scikit-learn's pipeline, in the format people log it in, which is what the
+limits are about; and the champion's own ONNX graph, a second peer without a limit. Each body is the same
+for all, asked for in turn over one kept connection, answered as JSON; their labels must agree. Then
+Parquet beside our own CSV, and 1,000,000 rows of CSV (half as many runs): seconds, and our server's peak
+resident memory above idle, the largest of all runs; idle is after one small upload. Answers are read and
+thrown away. Without --project an iris champion is trained first. Never a test: it only prints.
 """
 
 import json
