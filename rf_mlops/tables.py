@@ -7,10 +7,10 @@ __all__ = ['READ', 'NOTHING', 'DTYPES', 'LONGEST_TEXT', 'LARGEST', 'MOST_ROWS', 
            'EVIDENCE', 'ENOUGH', 'MOST_BYTES', 'WRAPPERS', 'is_empty', 'as_number', 'as_integer', 'as_truth', 'as_time',
            'as_text', 'typed_column', 'read_values', 'is_broken', 'are_plain', 'read_cells', 'short', 'floats_of',
            'has_words', 'plain_numbers', 'read_texts', 'broken_rules', 'BadCells', 'rows_of', 'typed', 'seen_of',
-           'unseen', 'no_column', 'length', 'require', 'from_records', 'from_arrays', 'as_utf8', 'check_digits',
-           'decoded', 'header_in', 'csv_header', 'once_each', 'apart', 'read_csv', 'decimal_mark', 'with_points',
-           'csv_texts', 'without_hint', 'from_csv', 'from_arrow', 'check_size', 'from_parquet', 'from_frame',
-           'from_split', 'unwrapped', 'raw_columns']
+           'unseen', 'no_column', 'length', 'require', 'from_records', 'find_wrong_record', 'from_arrays', 'as_utf8',
+           'check_digits', 'decoded', 'header_in', 'csv_header', 'once_each', 'apart', 'read_csv', 'decimal_mark',
+           'with_points', 'csv_texts', 'without_hint', 'from_csv', 'from_arrow', 'check_size', 'from_parquet',
+           'from_frame', 'from_split', 'find_wrong_row', 'unwrapped', 'raw_columns']
 
 # %% ../nbs/02_tables.ipynb #9d83dcab
 import csv
@@ -127,10 +127,11 @@ def is_broken(numbers: np.ndarray) -> np.ndarray:
     "Which numbers are not whole; nothing is whole."
     return (np.floor(numbers) != numbers) & ~np.isnan(numbers)
 
-# %% ../nbs/02_tables.ipynb #32aa1f50
+# %% ../nbs/02_tables.ipynb #df395db3
 def are_plain(values: Any) -> bool:
     "Are these all plain numbers, which an array of floats can hold?"
-    return all(type(v) is float or (type(v) is int and abs(v) < 2**63) for v in values)
+    kinds = set(map(type, values))
+    return kinds <= {float} or (kinds <= {float, int} and all(abs(v) < 2**63 for v in values))
 
 
 def read_cells(values: Any, column: Column) -> tuple[np.ndarray, np.ndarray]:
@@ -358,26 +359,33 @@ def require(
         raise explain_cells(bad.first(20), schema.case, len(bad))
     return columns
 
-# %% ../nbs/02_tables.ipynb #cc43a99b
+# %% ../nbs/02_tables.ipynb #cebe492c
 def from_records(
     records: list[dict],
     schema: Schema,
 ) -> dict[str, list]:  # raw columns
     "Records by name. Raises `UserError` for a key no column has: it is probably a misspelling."
-    known = {*schema.names, *schema.ids, schema.target}
+    known, given = {*schema.names, *schema.ids, schema.target}, set[Any]()
+    if set(map(type, records)) <= {dict}:
+        given = given.union(*records)
+    if not given or not given <= known:
+        find_wrong_record(records, known, schema)
+    keys = [c.name for c in schema.columns if c.missing or c.name in given]
+    keys += [name for name in schema.ids if name in given]
+    return {k: [r.get(k) for r in records] for k in keys}
+
+
+def find_wrong_record(records: list[Any], known: set[str], schema: Schema) -> None:
+    "Raises `UserError` for the first one that is no record, or has a key that no column has."
     for number, record in enumerate(records, start=1):
         if not isinstance(record, dict):
             raise UserError(
                 "A row is no record", f"row {number}", "names and values", brief(record)
             )
-        for key in set(record) - known:
+        for key in record.keys() - known:
             raise UserError(
                 f"Unknown column '{key}'", f"row {number}", todo=nearest(key, schema.names)
             )
-    given = {key for record in records for key in record}
-    keys = [c.name for c in schema.columns if c.missing or c.name in given]
-    keys += [name for name in schema.ids if name in given]
-    return {k: [r.get(k) for r in records] for k in keys}
 
 # %% ../nbs/02_tables.ipynb #b1b467d6
 def from_arrays(
@@ -653,7 +661,7 @@ def from_frame(frame: Any) -> dict[str, Any]:
     once_each([str(n) for n in frame.columns], "the frame's columns")
     return {str(n): frame[n].to_numpy() for n in frame.columns}
 
-# %% ../nbs/02_tables.ipynb #4a7657e8
+# %% ../nbs/02_tables.ipynb #89c15e2b
 def from_split(
     document: dict,  # `columns` and `data`, as pandas' to_dict("split") and MLflow have it
 ) -> dict[str, Any]:  # raw columns
@@ -663,13 +671,19 @@ def from_split(
         raise UserError("This is no table", "columns, data", "two lists")
     names = [str(n) for n in names]
     once_each(names, "columns")
+    if set(map(type, rows)) != {list} or set(map(len, rows)) != {len(names)}:
+        find_wrong_row(rows, len(names))
+    return (
+        dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(names, ())
+    )
+
+
+def find_wrong_row(rows: list[Any], width: int) -> None:
+    "Raises `UserError` for the first one that is no list of so many values."
     for number, row in enumerate(rows, start=1):
-        if length(row) != len(names):
+        if length(row) != width:
             got = f"{length(row)} values" if length(row) >= 0 else "no list"
-            raise UserError(
-                "A row has the wrong length", f"row {number}", f"{len(names)} values", got
-            )
-    return {name: [row[i] for row in rows] for i, name in enumerate(names)}
+            raise UserError("A row has the wrong length", f"row {number}", f"{width} values", got)
 
 
 WRAPPERS = ("dataframe_split", "dataframe_records", "instances", "inputs")  # MLflow's four shapes
