@@ -474,13 +474,14 @@ def add_all(
             cells = (X - arrays["origin"]) * coef
             out[:, k, sums.names] += sums(cells[:, sums.order])
 
-# %% ../nbs/07_explain.ipynb #f7a371c0
+# %% ../nbs/07_explain.ipynb #2b2e6580
 class Explainer:
     "Takes answers apart: `arrays` from `unpack`, `document` is prepare.json. Raises `UserError` if they do not belong together."
 
     def __init__(self, arrays: dict[str, np.ndarray], document: dict[str, Any]):
         self._arrays = arrays
         self.reason = str(arrays.get("reason", ""))  # why it cannot; empty: it can
+        self.leaves = len(arrays.get("value", ()))
         self.unit = str(arrays.get("unit", ""))  # "probability", "log-odds" or "value"
         self.names: list[str] = []  # what contributions are counted to
         self.classes: list[int] = []  # the class numbers training saw

@@ -302,7 +302,7 @@ def feedback_entry(schema: Schema) -> dict[str, Any]:
         },
     }
 
-# %% ../nbs/26_openapi.ipynb #f736e872
+# %% ../nbs/26_openapi.ipynb #8f1444b6
 def named_schemas(schema: Schema) -> dict[str, Any]:
     "The schemas the document refers to: a row, predictions, a problem."
     text, maybe = {"type": "string"}, {"type": ["number", "null"]}  # null: a row in quarantine
@@ -320,6 +320,12 @@ def named_schemas(schema: Schema) -> dict[str, Any]:
         "warnings": {"type": "array", "items": ref("Cell")},
         "warnings_total": {"type": "integer"},
     }
+    numbers = {"type": "object", "additionalProperties": {"type": "array", "items": maybe}}
+    output = {"type": "object", "properties": {"base": {"type": "number"}, "columns": numbers}}
+    unit = {"enum": ["probability", "log-odds", "value"]}
+    outputs = {"type": "object", "additionalProperties": output}
+    parts = {"type": "object", "properties": {"unit": unit, "outputs": outputs}}
+    answers["contributions"] = parts | {"description": "base and columns add up to the answer"}
     if schema.classes:
         lists = {name: {"type": "array", "items": maybe} for name in schema.classes}
         answers["probabilities"] = {"type": "object", "properties": lists}

@@ -178,15 +178,16 @@ async def score_table(request: Request) -> Response:
         raise UserError("POST /score takes no parameters", "query", "a body", pairs[0][0])
     return await worked(request, len(body), scored, predictor, body, kind)
 
-# %% ../nbs/29_questions.ipynb #337dc5be
+# %% ../nbs/29_questions.ipynb #01ce2fc9
 def predicted(
     predictor: Predictor, body: bytes, kind: str, options: Options, wanted: str
 ) -> Response:
     "The whole work of one POST /predict, once its body is here."
     schema = predictor.schema
-    check_options(options, schema, file=wanted != JSON)
+    check_options(options, predictor, file=wanted != JSON)
     raw = read_body(body, kind, schema)
-    found = answer(predictor, raw, options.on_error == "quarantine", options.threshold)
+    quarantine = options.on_error == "quarantine"
+    found = answer(predictor, raw, quarantine, options.threshold, options.explain)
     if wanted == JSON:
         return written(found, as_json(found, options), JSON)
     before = as_they_came(body, kind, raw, schema) if options.join else None

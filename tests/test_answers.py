@@ -279,3 +279,82 @@ def test_too_many_rows_are_told(api):
     content = b"size,rooms\n" + b"1,1\n" * 10_000_001
     answer = api.post("/models/houses/score", content=content, headers={"Content-Type": CSV})
     assert answer.status_code == 422 and "at most 10,000,000 rows" in answer.text
+
+
+# --- what an answer is made of ------------------------------------------------------------------------
+
+
+def made_of(document: dict, output: str) -> np.ndarray:
+    "The sum of an output's parts, one a row."
+    part = document["contributions"]["outputs"][output]
+    return part["base"] + np.sum(list(part["columns"].values()), axis=0)
+
+
+def test_a_forests_parts_add_up_to_its_probabilities(api):
+    rows = [{**VISIT, "town": town} for town in ("New York", "Nowhere", None)]
+    found = api.post("/predict?proba=true&explain=true", json=rows).json()
+    assert found["contributions"]["unit"] == "probability"
+    for name, sure in found["probabilities"].items():
+        assert np.abs(made_of(found, name) - sure).max() < 1e-6
+        columns = found["contributions"]["outputs"][name]["columns"]
+        assert list(columns) == ["town", "member", "amount", "at"], "by the columns that came"
+    yes = found["contributions"]["outputs"]["yes"]["columns"]
+    assert abs(yes["amount"][0]) > abs(yes["at"][0]), "a large amount decides, the hour does not"
+
+
+def test_a_linear_models_parts_add_up_to_its_value(api):
+    rows = [{"size": 80.5, "rooms": 3}, {"size": 30, "rooms": 7}]
+    found = api.post("/models/houses/predict?explain=true", json=rows).json()
+    assert found["contributions"]["unit"] == "value"
+    values = np.array(found["predictions"])
+    assert np.abs(made_of(found, "prediction") / values - 1).max() < 1e-5
+
+
+def test_parts_are_the_same_by_every_way(api):
+    frame = pd.DataFrame([VISIT, {**VISIT, "amount": 3.5}])
+    whole = api.post("/predict?explain=true", json=frame.to_dict("records")).json()
+    content = frame.to_csv(index=False)
+    for accept, read in ((CSV, pd.read_csv), (PARQUET, pd.read_parquet)):
+        headers = {"Content-Type": CSV, "Accept": accept}
+        table = read(
+            io.BytesIO(api.post("/predict?explain=true", content=content, headers=headers).content)
+        )
+        for name, output in whole["contributions"]["outputs"].items():
+            assert table[f"contribution_{name}_base"].tolist() == [output["base"]] * 2
+            for column, values in output["columns"].items():
+                assert table[f"contribution_{name}_{column}"].tolist() == values
+
+
+def test_a_row_without_an_answer_has_no_parts(api):
+    rows = [VISIT, {**VISIT, "amount": "much"}]
+    found = api.post("/predict?explain=true&on_error=quarantine", json=rows).json()
+    values = found["contributions"]["outputs"]["yes"]["columns"]["amount"]
+    assert values[1] is None and abs(values[0]) > 0
+
+
+def test_very_many_rows_are_not_taken_apart_at_once(api):
+    flower = "sepal_length,sepal_width,petal_length,petal_width\n"
+    content = flower + "5.0,2.5,4.0,1.0\n" * 1_500_000
+    answer = api.post(
+        "/models/iris/predict?explain=true", content=content, headers={"Content-Type": CSV}
+    )
+    assert answer.status_code == 422 and "not taken apart at once" in answer.text
+    assert "of this model" in answer.json()["expected"]
+
+
+def test_a_model_without_parts_says_so(town_project, tmp_path):
+    "A bundle from before there were parts, in this process."
+    import dataclasses
+
+    from starlette.testclient import TestClient
+
+    from rf_mlops.house import open_house
+    from rf_mlops.predictor import Predictor
+    from rf_mlops.serve import make_app
+
+    house = open_house(load_settings(town_project), "visits")
+    old = house.follower().predictor
+    bundle = dataclasses.replace(old.bundle, explain=b"", busy=())
+    house.follower().predictor = Predictor(bundle, old.version)
+    answer = TestClient(make_app(house)).post("/predict?explain=true", json=[VISIT])
+    assert answer.status_code == 501 and "did not do so" in answer.json()["got"]
