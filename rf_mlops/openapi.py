@@ -270,10 +270,11 @@ def infer_entry(schema: Schema, operation: str) -> dict[str, Any]:
         ),
     }
 
-# %% ../nbs/26_openapi.ipynb #ae1ac22d
+# %% ../nbs/26_openapi.ipynb #8481b9f7
 def feedback_entry(schema: Schema) -> dict[str, Any]:
     "POST /feedback: what was right, or that an answer was wrong."
-    label = {"type": ["string", "integer"]} if schema.classes else {"type": "number"}
+    known = {"enum": [*schema.classes, *schema.codes]}
+    label: dict[str, Any] = known if schema.classes else {"type": "number"}
     said = {
         "request_id": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
         "row": {"type": "integer", "minimum": 1, "maximum": 10_000_000, "default": 1},

@@ -156,9 +156,11 @@ def written(it: Answer, pieces: Iterator[bytes], kind: str, name: str = "") -> R
     after = BackgroundTask(pa.default_memory_pool().release_unused)
     return StreamingResponse(pieces, headers=headers, media_type=kind, background=after)
 
-# %% ../nbs/29_questions.ipynb #7e450aeb
+# %% ../nbs/29_questions.ipynb #2a0fa109
 async def score(request: Request) -> Response:
-    "One row by query parameters → its code or value, in a list."
+    "A row by query parameters, or a table in the body → a code or value a row."
+    if request.method == "POST":
+        return await score_table(request)
     predictor = predictor_for(request)
     found = answer(predictor, read_query(pairs_of(request), predictor.schema))
     return written(found, scores(found), JSON)

@@ -25,7 +25,7 @@ from fastapi.responses import RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-# %% ../nbs/30_serve.ipynb #2cb173c4
+# %% ../nbs/30_serve.ipynb #be88695c
 from . import __version__
 from .card import model_card
 from .follow import watch
@@ -40,7 +40,7 @@ from rf_mlops.house import (
 )
 from .oip import metadata
 from .openapi import with_questions
-from .questions import check_version, feedback, infer, predict, score, score_table
+from .questions import check_version, feedback, infer, predict, score
 from .schema import template_csv, to_json
 from .settings import LOCAL, UserError, project_id, url_of
 from .wire import CSV, Problem
@@ -233,7 +233,7 @@ def docs_file(name: str, kind: str):
 
     return file
 
-# %% ../nbs/30_serve.ipynb #5b349d55
+# %% ../nbs/30_serve.ipynb #0babbfd6
 def make_app(house: House, hosts: tuple[str, ...] = ()) -> FastAPI:
     "The API over a house: an ASGI application that follows the champions while it lives, for `hosts` or for any."
 
@@ -258,8 +258,7 @@ def make_app(house: House, hosts: tuple[str, ...] = ()) -> FastAPI:
     app.add_exception_handler(UserError, tell_user_error)
     app.add_exception_handler(HTTPException, tell_http)
     for prefix in ("", "/models/{case}"):
-        app.add_route(f"{prefix}/score", score, methods=["GET"])
-        app.add_route(f"{prefix}/score", score_table, methods=["POST"])
+        app.add_route(f"{prefix}/score", score, methods=["GET", "POST"])
         app.add_route(f"{prefix}/predict", predict, methods=["POST"])
         app.add_route(f"{prefix}/invocations", predict, methods=["POST"])  # MLflow's name for it
         app.add_route(f"{prefix}/feedback", feedback, methods=["POST"])

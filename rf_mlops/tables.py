@@ -509,7 +509,7 @@ def apart(names: list[str]) -> list[str]:
         out.append(new)
     return out
 
-# %% ../nbs/02_tables.ipynb #ab092900
+# %% ../nbs/02_tables.ipynb #24325168
 def read_csv(
     content: bytes,
     separator: str,
@@ -526,9 +526,9 @@ def read_csv(
     content += b"" if b"\n" in content else b"\n"  # a header alone is a table of no rows
     large = len(content) > 1 << 20  # threads and their memory are for large files
     read = pa.csv.ReadOptions(block_size=1 << 24, use_threads=large)
-    table = pa.csv.read_csv(BytesIO(content), read, parse, convert)
+    columns = pa.csv.read_csv(BytesIO(content), read, parse, convert).columns[::-1]
     names = apart([n.strip() for n in header])
-    return {n: table.column(i).combine_chunks() for i, n in enumerate(names)}
+    return {n: columns.pop().combine_chunks() for n in names}  # a column's chunks go as it comes
 
 # %% ../nbs/02_tables.ipynb #c77098c2
 _GAP = " '\u00a0\u202f\u2019"  # between thousands, whatever the decimal mark
