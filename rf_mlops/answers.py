@@ -53,7 +53,7 @@ def check_options(
         expected = f"Accept: {CSV}, or {PARQUET}"
         raise UserError("Only a file can be joined", "query", expected, "join=true")
 
-# %% ../nbs/23_answers.ipynb #f4b3ddcc
+# %% ../nbs/23_answers.ipynb #8ef245af
 PART = 65_536  # rows that are worked on at once
 MOST_BAD = 100_000  # cells that are worth a reason each
 
@@ -86,13 +86,13 @@ class Answer:
         if self.threshold is not None:
             found = (numbers[:, 1].astype(np.float64) >= self.threshold).astype(np.int64)
         else:
-            found = np.nan_to_num(numbers, nan=-1.0).argmax(1)
+            found = numbers.argmax(1)
         return np.where(np.isnan(numbers[:, 0]), 0, found + 1)
 
-# %% ../nbs/23_answers.ipynb #9ee7ae5b
+# %% ../nbs/23_answers.ipynb #d68db74d
 LEAVES = 50_000_000  # rows times leaves that one question may cost: some seconds
 
-# %% ../nbs/23_answers.ipynb #d2edfa03
+# %% ../nbs/23_answers.ipynb #0a29712c
 @dataclass(frozen=True)
 class Explained:
     "What answers are made of. `outputs` names what was taken apart: classes, or the prediction."
@@ -119,7 +119,7 @@ class Explained:
         shape = (rows, len(explainer.names), len(outputs))
         return cls(predictor, outputs, np.zeros(len(outputs)), np.full(shape, np.nan))
 
-    def add(self, columns: Columns, rows: np.ndarray) -> None:
+    def add(self, columns: Columns, rows: Any) -> None:
         "Take the answers to these typed rows apart."
         self.base[:], self.parts[rows] = explain(self.predictor, columns)
 
@@ -131,7 +131,7 @@ class Explained:
             for i, name in enumerate(self.predictor.explainer.names):
                 yield output, name, self.parts[:, i, k]
 
-# %% ../nbs/23_answers.ipynb #907156e7
+# %% ../nbs/23_answers.ipynb #319cfa92
 def answer(
     predictor: Predictor,
     raw: dict[str, Any],  # raw columns
@@ -153,11 +153,13 @@ def answer(
         remarks.add(unseen(columns, some, schema), part.start)
         if bad and not quarantine:
             continue  # only to count what else does not fit
-        good = np.flatnonzero(~bad.mask(part.stop - part.start))
-        columns = {n: v[good] for n, v in columns.items()} if bad else columns
-        numbers[part.start + good] = predictor.answer(columns)
+        good: Any = part
+        if bad:
+            there = np.flatnonzero(~bad.mask(part.stop - part.start))
+            columns, good = {n: v[there] for n, v in columns.items()}, part.start + there
+        numbers[good] = predictor.answer(columns)
         if explained:
-            explained.add(columns, part.start + good)
+            explained.add(columns, good)
     if errors and (not quarantine or len(errors) > MOST_BAD):
         what = f"{len(errors)} value(s) do not fit the schema"
         advice = "is this the right file?" if len(errors) > MOST_BAD else ""

@@ -8,8 +8,9 @@ __all__ = ['KINDS', 'Columns', 'Column', 'Schema', 'kind_of', 'mostly_numbers', 
            'pandera_schema', 'check_frame', 'expected_of', 'is_nothing', 'is_missing', 'shown', 'wrong_types',
            'template_csv']
 
-# %% ../nbs/01_schema.ipynb #02325aad
+# %% ../nbs/01_schema.ipynb #222a8e01
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .settings import Case, ColumnParams, UserError, brief, nearest
@@ -57,7 +58,7 @@ class Column:
             f"{'an integer' if self.kind == 'integer' else 'a number'} {low}{high}".rstrip() + unit
         )
 
-# %% ../nbs/01_schema.ipynb #24279930
+# %% ../nbs/01_schema.ipynb #a9272a69
 @dataclass(frozen=True)
 class Schema:
     "The columns a model reads, in its order, and what it answers."
@@ -71,7 +72,7 @@ class Schema:
     ids: tuple[str, ...] = ()  # columns that name a row; answers carry them
     version: int = field(default=1)
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         "Feature names in the model's order."
         return [c.name for c in self.columns]

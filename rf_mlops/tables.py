@@ -223,7 +223,7 @@ def broken_rules(
             bad |= values > column.maximum
     return bad
 
-# %% ../nbs/02_tables.ipynb #f41f3a1d
+# %% ../nbs/02_tables.ipynb #e3ed2e29
 class BadCells:
     "The cells of a table that do not fit, by column; true if there are any."
 
@@ -234,6 +234,8 @@ class BadCells:
     def add(self, more: "BadCells", start: int) -> None:
         "Take over the cells of a part of the table that begins at row `start`, from 0."
         for name, rows in more.rows.items():
+            if not len(rows):
+                continue
             before = self.rows.get(name, np.empty(0, dtype=np.int64))
             self.rows[name] = np.concatenate([before, rows + start])
 
