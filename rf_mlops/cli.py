@@ -317,7 +317,7 @@ def end_with_parent() -> None:
 
     Thread(target=wait, daemon=True).start()
 
-# %% ../nbs/33_cli.ipynb #859da3aa
+# %% ../nbs/33_cli.ipynb #a38b9eab
 @app.command(
     "serve",
     epilog="Example:  rf-mlops serve  ·  rf-mlops serve --case iris --port 9000",
@@ -333,7 +333,7 @@ def serve_command(
     child: Annotated[bool, typer.Option("--child", hidden=True)] = False,
 ) -> None:
     "Serve every case's champion over HTTP, following promotions and rollbacks."
-    needs("serve", "fastapi", "fastapi_swagger", "httptools", "orjson", "uvicorn")
+    needs("serve", "starlette", "fastapi_swagger", "httptools", "orjson", "uvicorn")
     import logging
 
     from rf_mlops.house import open_house
@@ -351,7 +351,7 @@ def serve_command(
             end_with_parent()
         run(house, listener)
 
-# %% ../nbs/33_cli.ipynb #253f9c74
+# %% ../nbs/33_cli.ipynb #d7eca482
 @app.command("app", epilog="Example:  rf-mlops app  ·  rf-mlops app --port 9001 --case iris")
 def app_command(
     case: Annotated[
@@ -360,7 +360,7 @@ def app_command(
     port: Port = None,
 ) -> None:
     "Show the prediction page, rendered by Voila; starts the API too if none answers."
-    needs("lab", "voila", "ipywidgets", "fastapi", "fastapi_swagger", "orjson", "uvicorn")
+    needs("lab", "voila", "ipywidgets", "starlette", "fastapi_swagger", "orjson", "uvicorn")
     import logging
 
     from rf_mlops.app import run_app

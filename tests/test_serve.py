@@ -819,12 +819,12 @@ def accepted(operation: dict) -> dict:
 
 @pytest.mark.parametrize("path", DOCUMENTS)
 def test_the_description_is_openapi(town, path):
-    from fastapi.openapi.models import OpenAPI
+    import schemathesis
     from jsonschema import Draft202012Validator
 
     document = town.ask.get(path).json()
     assert document["openapi"].startswith("3.1.") and document["info"]["version"]
-    OpenAPI.model_validate(document)
+    schemathesis.openapi.from_dict(document).validate()
     referred = {node["$ref"] for node in nodes(document) if "$ref" in node}
     assert referred
     for reference in referred:
