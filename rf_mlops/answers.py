@@ -7,7 +7,7 @@ __all__ = ['PART', 'MOST_BAD', 'LEAVES', 'Options', 'check_options', 'pieces', '
            'json_object', 'named', 'scores', 'listed', 'contributions', 'as_json', 'text_array', 'float_array',
            'as_texts', 'reasons', 'answer_columns', 'as_they_came', 'file_parts', 'Outgoing', 'as_file']
 
-# %% ../nbs/23_answers.ipynb #281dfb7c
+# %% ../nbs/23_answers.ipynb #7ee7d090
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from pydantic import Field
 from .predictor import Predictor, explain
 from .schema import CellsError, Columns, Schema, is_nothing, plain
 from .settings import Loose, UserError
-from .tables import BadCells, csv_texts, length, rows_of, seen_of, typed, unseen
+from .tables import BadCells, advice_on, csv_texts, length, rows_of, seen_of, typed, unseen
 from .wire import CSV, PARQUET, SHOWN, Problem, media_type
 
 # %% ../nbs/23_answers.ipynb #48dedda3
@@ -131,7 +131,7 @@ class Explained:
             for i, name in enumerate(self.predictor.explainer.names):
                 yield output, name, self.parts[:, i, k]
 
-# %% ../nbs/23_answers.ipynb #319cfa92
+# %% ../nbs/23_answers.ipynb #3ef5655f
 def answer(
     predictor: Predictor,
     raw: dict[str, Any],  # raw columns
@@ -162,8 +162,9 @@ def answer(
             explained.add(columns, good)
     if errors and (not quarantine or len(errors) > MOST_BAD):
         what = f"{len(errors)} value(s) do not fit the schema"
-        advice = "is this the right file?" if len(errors) > MOST_BAD else ""
-        raise CellsError(errors.first(SHOWN), what, schema.case, len(errors), advice)
+        shown = errors.first(SHOWN)
+        todo = advice_on(shown) or "is this the right file?" * (len(errors) > MOST_BAD)
+        raise CellsError(shown, what, schema.case, len(errors), todo)
     ids = {n: raw[n] for n in schema.ids if n in raw}
     return Answer(predictor, numbers, errors, remarks, ids, threshold, explained)
 
@@ -272,11 +273,11 @@ def as_texts(values: Any) -> pa.StringArray:
         return values
     return text_array(["" if is_nothing(v) else str(plain(v)) for v in listed(values)])
 
-# %% ../nbs/23_answers.ipynb #0053cdd0
-def reasons(it: Answer) -> dict[int, str]:
-    "Why rows were not answered, by their number from 0."
+# %% ../nbs/23_answers.ipynb #c5b3d6ed
+def reasons(cells: BadCells) -> dict[int, str]:
+    "What there is to say of rows, by their number from 0."
     told: dict[int, str] = {}
-    for e in it.errors:
+    for e in cells:
         reason = f"{e.column}: expected {e.expected}, got {e.got}"
         told[e.row - 1] = f"{told[e.row - 1]}; {reason}" if e.row - 1 in told else reason
     return told
@@ -285,7 +286,7 @@ def reasons(it: Answer) -> dict[int, str]:
 def answer_columns(
     it: Answer,
     options: Options,
-    told: dict[int, str],  # reasons
+    told: dict[str, dict[int, str]],  # column → reasons
     part: slice,
 ) -> dict[str, pa.Array]:
     "The columns that an answer adds to a part of a table."
@@ -298,11 +299,11 @@ def answer_columns(
     for output, name, values in it.explained.columns if it.explained else ():
         middle = f"{output}_" if it.explained and len(it.explained.outputs) > 1 else ""
         out[f"contribution_{middle}{name}"] = float_array(values[part])
-    if it.errors:
-        out["error"] = text_array([told.get(i, "") for i in range(part.start, part.stop)])
+    for name, by_row in told.items():
+        out[name] = text_array([by_row.get(i, "") for i in range(part.start, part.stop)])
     return out
 
-# %% ../nbs/23_answers.ipynb #b003ab24
+# %% ../nbs/23_answers.ipynb #032c3a77
 def as_they_came(body: bytes, header: str, raw: dict[str, Any], schema: Schema) -> dict[str, Any]:
     "The columns of a body, extra ones too; `raw` is the body unpacked. Raises `UserError` where they are not equally long."
     if media_type(header, body) == CSV:
@@ -320,7 +321,9 @@ def file_parts(
     before: dict[str, Any],  # raw columns that stand before the answer's
 ) -> Iterator[pa.Table]:
     "The answer as tables, part by part."
-    told = reasons(it)
+    told = {"error": reasons(it.errors)} if it.errors else {}
+    if it.remarks and len(it.remarks) <= MOST_BAD:
+        told["warning"] = reasons(it.remarks)
     for part in pieces(len(it.numbers)):
         columns = {name: as_texts(values[part]) for name, values in before.items()}
         for name, values in answer_columns(it, options, told, part).items():

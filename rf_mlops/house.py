@@ -6,7 +6,7 @@
 __all__ = ['log', 'PATHS', 'House', 'open_house', 'house_of', 'predictor_for', 'request_id', 'host_of', 'Stamp', 'problem',
            'tell_problem', 'tell_user_error', 'tell_http']
 
-# %% ../nbs/28_house.ipynb #9e8008d4
+# %% ../nbs/28_house.ipynb #93202f16
 import asyncio
 import logging
 import re
@@ -23,13 +23,13 @@ from starlette.responses import Response
 
 from .follow import Follower
 from .predictor import Predictor
-from .settings import Settings, UserError, load_params, nearest
-from .wire import PROBLEM, Problem, detail_of, problem_document
+from .settings import Settings, UserError, closest, load_params, nearest
+from .wire import PROBLEM, Problem, in_a_line, problem_document
 
 # %% ../nbs/28_house.ipynb #fcef3051
 log = logging.getLogger("rf_mlops")
 
-# %% ../nbs/28_house.ipynb #e56f65bf
+# %% ../nbs/28_house.ipynb #814e4a1f
 @dataclass(frozen=True)
 class House:
     "The cases that are served, and which of them stands at the root."
@@ -42,13 +42,11 @@ class House:
         "The follower of a case; the root's if None. Raises `Problem` 404."
         name = self.root if case is None else case
         if name not in self.followers:
-            error = UserError(
-                f"There is no case '{name}'",
-                "path",
-                ", ".join(self.followers),
-                name,
-                nearest(name, self.followers),
-            )
+            todo = nearest(name, self.followers)
+            if not closest(name, self.followers):
+                todo += "; a new case is served from the next start on"
+            expected = ", ".join(self.followers)
+            error = UserError(f"There is no case '{name}'", "path", expected, name, todo)
             raise Problem(404, error)
         return self.followers[name]
 
@@ -148,7 +146,7 @@ class Stamp:
         used = scope.get("predictor") or present
         return used.version if used else "none"
 
-# %% ../nbs/28_house.ipynb #2dd05314
+# %% ../nbs/28_house.ipynb #36b0ff38
 def problem(
     scope: MutableMapping[str, Any],
     status: int,
@@ -158,7 +156,7 @@ def problem(
     "A problem document as a response."
     more = {"instance": quote(scope["path"][:300]), "request_id": scope["request_id"]}
     if scope["path"].startswith("/v2/"):
-        more["error"] = detail_of(error)  # where clients of the protocol look
+        more["error"] = in_a_line(error)  # where clients of the protocol look
     content = problem_document(status, error, **more)
     return Response(content, status, headers, media_type=PROBLEM)
 

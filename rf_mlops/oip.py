@@ -6,7 +6,7 @@
 __all__ = ['NUMPY', 'DATATYPES', 'Open', 'Tensor', 'Wanted', 'Question', 'split', 'texts_in', 'flat', 'values_of', 'is_table',
            'read_tensors', 'tensors', 'as_bytes', 'as_list', 'inferred', 'answer_head', 'described', 'metadata']
 
-# %% ../nbs/24_oip.ipynb #5596136e
+# %% ../nbs/24_oip.ipynb #eda11859
 import re
 import struct
 from math import prod
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .answers import Answer
 from .schema import Column, Schema
-from .settings import UserError, nearest, validated
+from .settings import UserError, brief, nearest, validated
 from .wire import parse_json
 
 # %% ../nbs/24_oip.ipynb #dc066ba9
@@ -90,7 +90,7 @@ def texts_in(data: memoryview, count: int, name: str) -> list[str]:
         raise UserError(f"The tensor '{name}' cannot be read", "body", got=str(error)) from None
     return out
 
-# %% ../nbs/24_oip.ipynb #fff1bcf5
+# %% ../nbs/24_oip.ipynb #df32bf64
 def flat(values: list[Any], depth: int) -> list[Any]:
     "Lists nested so deep as one, row by row."
     for _ in range(depth):
@@ -111,8 +111,8 @@ def values_of(
     values: Any = flat(tensor.data or [], len(tensor.shape) - 1)
     if size is not None:
         if not isinstance(size, int) or not 0 <= size <= len(behind):
-            got = f"{size!r}"[:40]
-            raise UserError("The binary data end too early", where, f"{len(behind)} bytes", got)
+            expected, got = f"binary_data_size: {brief(size)}", f"{len(behind)} bytes"
+            raise UserError("The binary data end too early", where, expected, got)
         if tensor.datatype == "BYTES":
             values = texts_in(behind[:size], max(count, 0), tensor.name)
         elif size == count * np.dtype(NUMPY[tensor.datatype]).itemsize:
@@ -122,7 +122,7 @@ def values_of(
         raise UserError("The tensor has the wrong size", where, expected, f"{len(values)} values")
     return values, size or 0
 
-# %% ../nbs/24_oip.ipynb #7973f969
+# %% ../nbs/24_oip.ipynb #a7c383f0
 def is_table(tensor: Tensor, schema: Schema) -> bool:
     "Does this tensor hold whole rows?"
     columns = tensor.shape[1] if len(tensor.shape) == 2 else 1
@@ -155,6 +155,8 @@ def read_tensors(question: Question, behind: memoryview, schema: Schema) -> dict
         if twice := found.keys() & raw.keys():
             raise UserError(f"The column '{min(twice)}' is there twice", "inputs")
         raw |= found
+    if len(behind):
+        raise UserError("There is more behind the last tensor", "body", got=f"{len(behind)} bytes")
     return raw
 
 # %% ../nbs/24_oip.ipynb #01071fb5

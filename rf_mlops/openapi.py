@@ -163,16 +163,16 @@ def option(name: str, description: str, **schema: Any) -> dict[str, Any]:
     "An optional query parameter."
     return {"name": name, "in": "query", "description": description, "schema": schema}
 
-# %% ../nbs/26_openapi.ipynb #dc02dd48
+# %% ../nbs/26_openapi.ipynb #2fade37e
 def options_of(schema: Schema) -> list[dict[str, Any]]:
     "The query of POST /predict: what this model can give."
     no: dict[str, Any] = {"type": "boolean", "default": False}
     share: dict[str, Any] = {"type": "number", "minimum": 0, "maximum": 1}
     options = [
-        option("explain", "add what each feature contributed", **no),
+        option("explain", "add what each column contributed; some ten thousand rows at once", **no),
         option("join", "files only: the columns that came stand before the prediction", **no),
         option("on_error", "what a row that does not fit does to the others",
-               enum=["fail", "quarantine"], default="fail"),
+               type="string", enum=["fail", "quarantine"], default="fail"),
     ]  # fmt: skip
     if schema.classes:
         options.insert(0, option("proba", "add a probability for each class", **no))

@@ -108,7 +108,7 @@ async def body_of(request: Request) -> tuple[bytes, str]:
         else (body, kind)
     )
 
-# %% ../nbs/29_questions.ipynb #344a61f0
+# %% ../nbs/29_questions.ipynb #4dbbfb48
 async def file_in(body: bytes, header: str) -> tuple[bytes, str]:
     "The part `file` of a form, and its media type. Raises `Problem` 400, `UserError` where there is none."
 
@@ -125,9 +125,7 @@ async def file_in(body: bytes, header: str) -> tuple[bytes, str]:
         raise UserError(
             "There is no file", "body", "a part called 'file'", ", ".join(form) or "nothing"
         )
-    content = await file.read()
-    known = {"PAR1": PARQUET}.get(content[:4].decode("latin-1"), CSV)
-    return content, JSON if file.content_type == JSON else known
+    return await file.read(), JSON if file.content_type == JSON else ""
 
 # %% ../nbs/29_questions.ipynb #a30ef265
 async def worked(
@@ -235,7 +233,7 @@ async def infer(request: Request) -> Response:
     header = request.headers.get(ENDS, "")
     return await worked(request, len(body), infer_tensors, predictor, body, header)
 
-# %% ../nbs/29_questions.ipynb #47d437ce
+# %% ../nbs/29_questions.ipynb #1e2bc8e7
 MOST_FEEDBACK = 64 * 1024  # bytes
 
 
@@ -263,6 +261,8 @@ async def feedback(request: Request) -> Response:
     "What was right, or that an answer was wrong."
     content = await receive(request, MOST_FEEDBACK)
     check_origin(request)
+    if pairs := pairs_of(request):
+        raise UserError("POST /feedback takes no parameters", "query", "a body", pairs[0][0])
     schema = predictor_for(request).schema
     folder = house_of(request).settings.path("mlruns")
     return await run_in_threadpool(said, content, schema, folder)

@@ -6,11 +6,12 @@
 __all__ = ['READ', 'NOTHING', 'DTYPES', 'LONGEST_TEXT', 'LARGEST', 'MOST_ROWS', 'SEPARATORS', 'MOST_COLUMNS', 'MOST_DIGITS',
            'EVIDENCE', 'ENOUGH', 'MOST_BYTES', 'WRAPPERS', 'is_empty', 'as_number', 'as_integer', 'as_truth', 'as_time',
            'as_text', 'typed_column', 'read_values', 'is_broken', 'are_plain', 'read_cells', 'short', 'floats_of',
-           'has_words', 'plain_numbers', 'read_texts', 'broken_rules', 'BadCells', 'rows_of', 'typed', 'seen_of',
-           'unseen', 'no_column', 'length', 'require', 'from_records', 'find_wrong_record', 'from_arrays', 'as_utf8',
-           'check_digits', 'decoded', 'header_in', 'csv_header', 'once_each', 'apart', 'read_csv', 'decimal_mark',
-           'with_points', 'csv_texts', 'without_hint', 'from_csv', 'from_arrow', 'check_size', 'from_parquet',
-           'from_frame', 'from_split', 'find_wrong_row', 'unwrapped', 'raw_columns']
+           'has_words', 'plain_numbers', 'read_texts', 'broken_rules', 'advice_on', 'BadCells', 'rows_of', 'typed',
+           'seen_of', 'unseen', 'no_column', 'meant', 'length', 'require', 'from_records', 'find_wrong_record',
+           'from_arrays', 'as_utf8', 'check_digits', 'decoded', 'header_in', 'csv_header', 'once_each', 'apart',
+           'read_csv', 'decimal_mark', 'with_points', 'csv_texts', 'unreadable', 'without_hint', 'from_csv',
+           'from_arrow', 'check_size', 'from_parquet', 'from_frame', 'from_split', 'find_wrong_row', 'unwrapped',
+           'the_table', 'raw_columns']
 
 # %% ../nbs/02_tables.ipynb #9d83dcab
 import csv
@@ -38,8 +39,8 @@ from rf_mlops.schema import (
 )
 from .settings import UserError, brief, closest, nearest
 
-# %% ../nbs/02_tables.ipynb #bf1f9808
-_EMPTY = {"", "na", "n/a", "nan", "null", "none"}
+# %% ../nbs/02_tables.ipynb #f62b828b
+_EMPTY = {"", "na", "n/a", "#n/a", "nan", "null", "none"}
 _TRUTH = {"true": 1.0, "1": 1.0, "yes": 1.0, "false": 0.0, "0": 0.0, "no": 0.0}
 
 
@@ -223,6 +224,19 @@ def broken_rules(
             bad |= values > column.maximum
     return bad
 
+# %% ../nbs/02_tables.ipynb #80e9f90e
+_TWO_MEANINGS = re.compile(r"'\s*[+-]?\d{1,3}([.,]\d{3})+\s*'")
+
+
+def advice_on(cells: list[CellError]) -> str:
+    "What to do about cells that do not fit, where it is known."
+    for cell in cells:
+        if _TWO_MEANINGS.fullmatch(cell.got):
+            return (
+                f"{cell.got} could be decimals or thousands: write a decimal point and nothing else"
+            )
+    return ""
+
 # %% ../nbs/02_tables.ipynb #e3ed2e29
 class BadCells:
     "The cells of a table that do not fit, by column; true if there are any."
@@ -267,7 +281,7 @@ class BadCells:
             out[bad] = True
         return out
 
-# %% ../nbs/02_tables.ipynb #243abeee
+# %% ../nbs/02_tables.ipynb #ede22f6f
 MOST_ROWS = 10_000_000
 
 
@@ -277,6 +291,9 @@ def rows_of(
 ) -> int:
     "How many rows a table has. Raises `UserError` for columns that are not there, or of other lengths."
     absent = [c.name for c in schema.columns if c.name not in raw and not c.missing]
+    empty = [c.name for c in schema.columns if c.name not in raw and c.missing]
+    if empty and not absent:  # may be left out, but not because of a slip of the finger
+        absent = list(meant(empty, raw, schema, 0.75).values())
     if absent:
         raise no_column(absent, raw, schema)
     sizes = {n: length(v) for n, v in raw.items() if n in schema.names or n in schema.ids}
@@ -284,7 +301,7 @@ def rows_of(
         raise UserError(
             "The columns are not equally long",
             schema.case,
-            got=", ".join(f"{n}: {k}" for n, k in sizes.items())[:200],
+            got=", ".join(f"{n}: {k if k >= 0 else 'one value'}" for n, k in sizes.items())[:200],
         )
     rows = next(iter(sizes.values()), 0)
     if rows > MOST_ROWS:
@@ -332,18 +349,33 @@ def unseen(columns: Columns, raw: dict[str, Any], schema: Schema) -> BadCells:
         found.rows[column.name] = np.flatnonzero(outside)
     return found
 
-# %% ../nbs/02_tables.ipynb #2a8b61cb
+# %% ../nbs/02_tables.ipynb #11340a3e
 def no_column(absent: list[str], raw: dict[str, Any], schema: Schema) -> UserError:
     "The error for columns that are not there; it names those that may be meant."
-    spare = [str(n) for n in raw if n not in schema.names]
-    meant = [(name, closest(name, absent)) for name in spare[:100]]
-    renames = [f"rename '{name}' to '{close}'" for name, close in meant if close]
+    renames = [
+        f"rename '{name}' to '{close}'" for name, close in meant(absent, raw, schema).items()
+    ]
     what = f"No column {', '.join(repr(n) for n in absent[:5])}{', …' * (len(absent) > 5)}"
     expected, got = ", ".join(schema.names), ", ".join(map(str, raw)) or "no columns"
     advice = "; ".join(renames) or "see the schema's template"
     return UserError(what, schema.case, expected, got[:300], advice)
 
 
+def meant(
+    absent: list[str], raw: dict[str, Any], schema: Schema, alike: float = 0.6
+) -> dict[str, str]:
+    "Columns that nobody asked for and the absent ones that they may be, each once; the likest first."
+    known = {*schema.names, *schema.ids, schema.target}
+    spare = [str(n) for n in raw if n not in known][:100]
+    found: dict[str, str] = {}
+    for enough in (1.0, alike):
+        for name in (n for n in spare if n not in found):
+            left = [n for n in absent if n not in found.values()]
+            if close := closest(name, left, enough):
+                found[name] = close
+    return found
+
+# %% ../nbs/02_tables.ipynb #7ca4e750
 def length(values: Any) -> int:
     "How many cells a raw column has; -1 for what is no column."
     if isinstance(values, (list, tuple, pa.Array)):
@@ -566,7 +598,7 @@ def with_points(texts: pa.Array, mark: str) -> pa.Array:
     bare = pc.replace_substring_regex(trimmed, gaps, "")
     return pc.if_else(fits, pc.replace_substring_regex(bare, decimal, "."), texts)
 
-# %% ../nbs/02_tables.ipynb #a8cb54cd
+# %% ../nbs/02_tables.ipynb #4ab8d776
 def csv_texts(content: bytes, known: Collection[str]) -> dict[str, pa.Array]:
     "A CSV file's columns, extra ones too, each cell the text it was. Raises `UserError`."
     content = without_hint(as_utf8(content))
@@ -575,8 +607,26 @@ def csv_texts(content: bytes, known: Collection[str]) -> dict[str, pa.Array]:
     try:
         return read_csv(content, separator, header)
     except pa.ArrowInvalid as error:
-        got = re.sub(r"Row #(\d+)", r"line \1 of the file", str(error).splitlines()[0])
-        raise UserError("The CSV file cannot be read", got=got) from None
+        raise unreadable(content, str(error).splitlines()[0]) from None
+
+
+def unreadable(content: bytes, said: str) -> UserError:
+    "The error for a file that Arrow cannot read: where, if it said which line it means."
+    what = "The CSV file cannot be read"
+    found = re.search(r"Expected (\d+) columns, got (\d+): (.*)", said)
+    if not found:
+        return UserError(what, got=re.sub(r"Row #(\d+)", r"line \1 of the file", said))
+    at = content.find(b"\n" + found[3].encode() + b"\n") + 1
+    line = content.count(b"\n", 0, at) + 1
+    where = f"line {line} of the file" if at else "a line of the file"
+    todo = "is there a separator too many, or a quotation mark alone?"
+    return UserError(
+        what,
+        where,
+        f"{found[1]} cells, as the header has",
+        f"{found[2]} cells: {found[3][:60]}",
+        todo,
+    )
 
 
 def without_hint(content: bytes) -> bytes:
@@ -663,7 +713,7 @@ def from_frame(frame: Any) -> dict[str, Any]:
     once_each([str(n) for n in frame.columns], "the frame's columns")
     return {str(n): frame[n].to_numpy() for n in frame.columns}
 
-# %% ../nbs/02_tables.ipynb #89c15e2b
+# %% ../nbs/02_tables.ipynb #eeb3e7f8
 def from_split(
     document: dict,  # `columns` and `data`, as pandas' to_dict("split") and MLflow have it
 ) -> dict[str, Any]:  # raw columns
@@ -690,16 +740,30 @@ def find_wrong_row(rows: list[Any], width: int) -> None:
 
 WRAPPERS = ("dataframe_split", "dataframe_records", "instances", "inputs")  # MLflow's four shapes
 
-
+# %% ../nbs/02_tables.ipynb #8c700df2
 def unwrapped(document: Any, schema: Schema) -> Any:
     "What stands in one of MLflow's wrappers; anything else as it is."
     if isinstance(document, dict):
         keys = [w for w in WRAPPERS if w in document and w not in schema.names]
         if keys and document.keys() <= {*keys, "params"}:
-            return document[keys[0]]
+            return the_table(document, keys)
     return document
 
-# %% ../nbs/02_tables.ipynb #948e0126
+
+def the_table(document: dict[str, Any], keys: list[str]) -> Any:
+    "What stands in the one wrapper that is there. Raises `UserError` for more than one, or for what none of ours takes."
+    if len(keys) > 1:
+        raise UserError("These are several tables", "body", f"one of {', '.join(keys)}")
+    if document.get("params"):
+        raise UserError("This model takes no params", "params", "none", brief(document["params"]))
+    table = document[keys[0]]
+    if keys[0] == "dataframe_split" and not (
+        isinstance(table, dict) and {"columns", "data"} <= table.keys()
+    ):
+        raise UserError("This is no table", keys[0], "columns and data", brief(table))
+    return table
+
+# %% ../nbs/02_tables.ipynb #32b1aa96
 def raw_columns(
     table: Any,  # DataFrame, Arrow table, mapping of columns, records, arrays, CSV or Parquet bytes
     schema: Schema,
@@ -725,5 +789,5 @@ def raw_columns(
         "This is no table",
         schema.case,
         "a frame, columns, records, arrays or bytes",
-        type(table).__name__,
+        brief(table) if isinstance(table, (str, int, float, type(None))) else type(table).__name__,
     )

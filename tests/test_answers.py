@@ -149,7 +149,7 @@ def test_rows_keep_their_names_in_files(api, kind, accept):
 
 def test_a_name_is_no_feature(api):
     assert "ticket" not in [c["name"] for c in api.get("/schema").json()["columns"]]
-    assert api.get("/score", params=NAMED[0]).status_code == 422
+    assert api.get("/score", params=NAMED[0]).json() == api.get("/score", params=VISIT).json()
     wrong = api.post("/predict", json={"ticket": ["1", "2"], **{k: [v] for k, v in VISIT.items()}})
     assert wrong.status_code == 422 and "equally long" in wrong.text
 
@@ -358,3 +358,63 @@ def test_a_model_without_parts_says_so(town_project, tmp_path):
     house.follower().predictor = Predictor(bundle, old.version)
     answer = TestClient(make_app(house)).post("/predict?explain=true", json=[VISIT])
     assert answer.status_code == 501 and "did not do so" in answer.json()["got"]
+
+
+# --- slips that would be answered wrongly ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["twn", "Town", "towm"])
+def test_a_misspelt_column_is_not_taken_for_a_missing_one(api, name):
+    "`town` may be left out, but not by a slip of the finger."
+    row = {**{k: v for k, v in VISIT.items() if k != "town"}, name: "New York"}
+    body = pd.DataFrame([row]).to_csv(index=False)
+    for content, kind in ((body, CSV), (json.dumps({k: [v] for k, v in row.items()}), JSON)):
+        answer = api.post("/predict", content=content, headers={"Content-Type": kind})
+        assert answer.status_code == 422 and answer.json()["todo"] == f"rename '{name}' to 'town'"
+    without = pd.DataFrame([row]).rename(columns={name: "weather"}).to_csv(index=False)
+    answer = api.post("/predict", content=without, headers={"Content-Type": CSV})
+    assert answer.status_code == 200, "a column of another name is nobody's"
+
+
+def test_each_column_is_meant_once(api):
+    row = {k.title(): v for k, v in VISIT.items()}
+    content = pd.DataFrame([row]).to_csv(index=False)
+    answer = api.post("/predict", content=content, headers={"Content-Type": CSV})
+    for name in ("member", "at", "amount"):
+        assert f"rename '{name.title()}' to '{name}'" in answer.json()["todo"]
+    assert answer.json()["todo"].count("rename") == 3
+
+
+def test_numbers_of_two_meanings_are_told_so(api):
+    content = "size;rooms\n1,125;3\n2,250;4\n"
+    answer = api.post("/models/houses/predict", content=content, headers={"Content-Type": CSV})
+    assert answer.status_code == 422 and "decimals or thousands" in answer.json()["todo"]
+
+
+def test_a_row_of_another_length_is_found(api):
+    body = ["size,rooms", *["80.5,3"] * 200_000]
+    body[150_000] = "80.5,3,1"
+    content = "\n".join(body)
+    answer = api.post("/models/houses/predict", content=content, headers={"Content-Type": CSV})
+    told = answer.json()
+    assert answer.status_code == 422 and told["where"] == "line 150001 of the file"
+    assert told["expected"] == "2 cells, as the header has" and told["got"] == "3: 80.5,3,1"
+
+
+def test_excels_own_nothing_is_nothing(api):
+    rows = pd.DataFrame([VISIT, {**VISIT, "town": None}])
+    content = rows.to_csv(index=False, na_rep="#N/A")
+    answer = api.post("/predict?proba=true", content=content, headers={"Content-Type": CSV})
+    assert (
+        answer.json()["probabilities"]
+        == api.post("/predict?proba=true", json=rows.to_dict("records")).json()["probabilities"]
+    )
+
+
+def test_warnings_stand_in_files_too(api):
+    content = "size,rooms\n80.5,3\n900,3\n"
+    headers = {"Content-Type": CSV, "Accept": CSV}
+    answer = api.post("/models/houses/predict", content=content, headers=headers)
+    found = pd.read_csv(io.BytesIO(answer.content))
+    assert answer.headers["X-Warnings"] == "1" and found["warning"].isna().tolist() == [True, False]
+    assert "size: expected as training saw" in found["warning"][1]

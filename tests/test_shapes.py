@@ -102,6 +102,12 @@ def test_one_record_is_scored(api):
         ("/predict", {"columns": NAMES, "data": 5}, "two lists"),
         ("/predict", {"columns": NAMES, "data": [5]}, "no list"),
         ("/predict", {"instances": [{"petal_lenght": 1}]}, "petal_length"),
+        ("/predict", {"dataframe_split": []}, "columns and data"),
+        ("/predict", {"dataframe_split": {"columns": NAMES}}, "columns and data"),
+        ("/predict", {"instances": [ROW], "inputs": [ROW]}, "several tables"),
+        ("/predict", {"inputs": [ROW], "params": {"a": 1}}, "takes no params"),
+        ("/predict", {**ROW, "petal_width": [1]}, "one value"),
+        ("/predict", "rows", "'rows'"),
         ("/score?a=1", ROW, "takes no parameters"),
     ],
 )
@@ -185,3 +191,45 @@ def test_mlflows_own_client_works(api, trained, flowers):
     found = client.invoke(flowers).get_predictions()
     expected = load("iris", load_settings(trained)).predict(flowers).tolist()
     assert found.iloc[:, 0].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "",
+        "text/plain",
+        "application/octet-stream",
+        "application/vnd.ms-excel",
+        "application/x-parquet",
+    ],
+)
+def test_a_vague_media_type_is_what_it_begins_like(api, flowers, kind):
+    buffer = io.BytesIO()
+    flowers.to_parquet(buffer)
+    bodies = [flowers.to_csv(index=False).encode(), buffer.getvalue()]
+    for body in [*bodies, flowers.to_json(orient="records").encode()]:
+        status, content, _ = post(api, "/score", body, kind)
+        assert status == 200 and len(json.loads(content)) == 150
+
+
+def test_curls_own_media_type_is_told_of(api):
+    status, content, _ = post(api, "/predict", ROW, "application/x-www-form-urlencoded")
+    assert status == 415 and "Content-Type: application/json" in json.loads(content)["todo"]
+
+
+def test_mlflows_client_may_send_what_is_missing(town_project):
+    from mlflow.pyfunc.scoring_server.client import ScoringServerClient
+    from town import VISIT
+
+    frame = pd.DataFrame([VISIT, {**VISIT, "town": np.nan}])
+    with running("serve", "--port", "0", "--case", "visits", cwd=town_project) as (_, (address,)):
+        host, port = address.removeprefix("http://").split(":")
+        found = ScoringServerClient(host, int(port)).invoke(frame).get_predictions()
+    expected = load("visits", load_settings(town_project)).predict(frame)
+    assert found.iloc[:, 0].tolist() == expected.tolist()
+
+
+def test_infinity_is_no_number(api):
+    body = json.dumps({**ROW, "petal_width": float("inf")}).encode()
+    status, content, _ = post(api, "/predict", body)
+    assert status == 422 and "inf" in json.loads(content)["errors"][0]["got"]

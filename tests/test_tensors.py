@@ -205,7 +205,8 @@ def test_a_wrong_question_is_told(api, body, told):
     document = json.loads(content)
     assert status in (400, 422) and headers["Content-Type"] == "application/problem+json"
     assert told in json.dumps(document, ensure_ascii=False)
-    assert document["error"] == document["detail"], "where the protocol's clients look"
+    assert document["error"].startswith(document["detail"]), "where the protocol's clients look"
+    assert told in document["error"], "all of it"
 
 
 @pytest.mark.parametrize("ends", ["-5", "ten", "99999", "1e3", "9" * 30])
@@ -231,3 +232,30 @@ def test_deeply_nested_data_cost_no_time(api):
     body = json.dumps(tensor(shape=[1000, 4], data=["DEEP"] + [0] * 3999)).replace('"DEEP"', deep)
     status, content, _ = ask(api, "/v2/models/iris/infer", body.encode())
     assert status == 422 and b"do not fit" in content
+
+
+def test_bytes_too_many_are_told(api):
+    one = {
+        "name": "rows",
+        "shape": [1, 4],
+        "datatype": "FP64",
+        "parameters": {"binary_data_size": 32},
+    }
+    head = json.dumps({"inputs": [one]}).encode()
+    headers = {ENDS.replace("-", "_"): str(len(head))}
+    blob = np.array(ROW).tobytes()
+    assert ask(api, "/v2/models/iris/infer", head + blob, **headers)[0] == 200
+    status, content, _ = ask(api, "/v2/models/iris/infer", head + blob + b"more", **headers)
+    assert status == 422 and json.loads(content)["got"] == "4 bytes"
+    status, content, _ = ask(api, "/v2/models/iris/infer", head + blob[:-4], **headers)
+    document = json.loads(content)
+    assert (document["expected"], document["got"]) == ("binary_data_size: 32", "28 bytes")
+
+
+def test_no_rows_are_answered_with_none(api):
+    none = {"name": "rows", "shape": [0, 4], "datatype": "FP64", "data": []}
+    status, content, _ = ask(api, "/v2/models/iris/infer", {"inputs": [none]})
+    assert status == 200
+    assert {o["name"]: o["shape"] for o in json.loads(content)["outputs"]} == {
+        "prediction": [0], "code": [0], "probabilities": [0, 3],
+    }  # fmt: skip
