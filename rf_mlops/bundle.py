@@ -224,7 +224,7 @@ def read_files(folder: Path, files: Mapping[str, str]) -> dict[str, bytes]:
             )
     return contents
 
-# %% ../nbs/11_bundle.ipynb #464ac558
+# %% ../nbs/11_bundle.ipynb #678002d7
 def load_bundle(folder: Path) -> Bundle:
     "Read and verify a bundle. Raises `UserError` for anything that is not as it was written."
     manifest = read_manifest(folder)
@@ -242,7 +242,9 @@ def load_bundle(folder: Path) -> Bundle:
         golden=document["golden"],
         provenance=document["provenance"],
         explain=contents.get("explain.npz", b""),
-        busy=tuple(manifest.get("busy", ())),
+        busy=tuple(
+            i for i in manifest.get("busy", ()) if 0 <= i < len(document["prepare"]["inputs"])
+        ),
         model_hash=manifest["model_hash"],
         bundle_hash=digest((folder / "manifest.json").read_bytes()),
     )

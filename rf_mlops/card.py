@@ -12,13 +12,13 @@ from typing import Any
 from .predictor import Predictor
 from .settings import Settings, UserError
 
-# %% ../nbs/27_card.ipynb #02c6d6fa
+# %% ../nbs/27_card.ipynb #a341ad83
 def report_of(case: str, run_id: str, settings: Settings) -> str | None:
     "The report of an MLflow run, relative to the reports folder; None where it is not here."
     for record in sorted((settings.path("reports") / case).glob("*/run.json"), reverse=True):
         try:
-            found = json.loads(record.read_bytes()).get("mlflow_run_id")
-        except (OSError, ValueError):
+            found = json.loads(record.read_bytes())["mlflow_run_id"]
+        except (OSError, ValueError, KeyError, TypeError):
             continue
         if found == run_id and (record.parent / "report.html").is_file():
             return (record.parent / "report.html").relative_to(settings.path("reports")).as_posix()
@@ -32,7 +32,9 @@ def decision_of(case: str, predictor: Predictor, settings: Settings) -> dict[str
     try:
         entries = peek_ledger(settings, case)
     except (UserError, OSError) as error:
-        return {"reason": str(error)}
+        return {
+            "reason": error.what if isinstance(error, UserError) else "The ledger cannot be read"
+        }
     mine = [
         e for e in entries if e.get("model_hash") == predictor.bundle.model_hash and e.get("gates")
     ]

@@ -7,7 +7,7 @@ __all__ = ['CELLS', 'LEAVES', 'TREES', 'FORMAT', 'COMMON', 'ARRAYS', 'TAKERS', '
            'merged', 'Sums', 'sums_of', 'Paths', 'paths_of', 'weigh', 'add_paths', 'Watched', 'sources_of',
            'Unexplained', 'Encoded', 'through', 'encoding_of', 'encoded', 'snapped', 'nodes_of', 'expectation',
            'classes_of', 'raw_output', 'take_forest', 'take_boosting', 'take_linear', 'take_dummy', 'take_apart',
-           'pack', 'unpack', 'spread', 'add_all', 'Explainer', 'residual']
+           'pack', 'unpack', 'spread', 'add_all', 'Explainer', 'residuals', 'residual']
 
 # %% ../nbs/07_explain.ipynb #f03d5b13
 from dataclasses import dataclass, replace
@@ -516,24 +516,31 @@ class Explainer:
             add_all(self._arrays, self._paths, encoded(self._arrays, matrix[part]), out[part])
         return base.copy(), out.transpose(0, 2, 1)
 
-# %% ../nbs/07_explain.ipynb #f4d05b4a
-def residual(
+# %% ../nbs/07_explain.ipynb #b0bcb154
+def residuals(
     explainer: Explainer,
     base: np.ndarray,  # outputs
     contributions: np.ndarray,  # rows × names × outputs
     answers: np.ndarray,  # the model's: probabilities (rows × classes) or values (rows)
-) -> float:  # of a probability; for values, of the mean size of what is added up
-    "The largest difference between what the contributions add up to and what the model answered."
+) -> np.ndarray:  # rows: of a probability; for values, of the size of what is added up
+    "The difference between what a row's contributions add up to and what the model answered."
     if not len(answers):
-        return 0.0
+        return np.empty(0)
     total = base + contributions.sum(axis=1)
     if explainer.unit == "value":
-        size = np.abs(base).mean() + np.abs(contributions).sum(axis=1).mean()
-        return float(np.abs(total[:, 0] - answers.reshape(-1)).max() / (size + 1e-12))
+        size = np.abs(base[0]) + np.abs(contributions[:, :, 0]).sum(axis=1)
+        return np.abs(total[:, 0] - answers.reshape(-1)) / (size + 1e-12)
     if explainer.unit == "log-odds":
         if total.shape[1] == 1:  # of the last of two classes: the other's are zero
             total = np.concatenate([np.zeros_like(total), total], axis=1)
         odds = np.exp(total - total.max(axis=1, keepdims=True))
         total = np.zeros(answers.shape)
         total[:, explainer.classes] = odds / odds.sum(axis=1, keepdims=True)
-    return float(np.abs(total - answers).max())
+    return np.abs(total - answers).max(axis=1)
+
+
+def residual(
+    explainer: Explainer, base: np.ndarray, contributions: np.ndarray, answers: np.ndarray
+) -> float:
+    "The largest of the `residuals`."
+    return float(residuals(explainer, base, contributions, answers).max(initial=0.0))

@@ -5,26 +5,28 @@
 # %% auto #0
 __all__ = ['TABLE', 'BUSY', 'Feedback', 'true_label', 'opened', 'keep', 'kept']
 
-# %% ../nbs/25_feedback.ipynb #9aa0a735
+# %% ../nbs/25_feedback.ipynb #1b391c29
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
-from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictFloat, StrictInt, StrictStr, model_validator
 
 from .schema import Schema, text_of
 from .settings import Loose, UserError, brief, nearest
+from .tables import as_number
 
-# %% ../nbs/25_feedback.ipynb #74456607
+# %% ../nbs/25_feedback.ipynb #1393c849
 class Feedback(Loose):
     "What somebody says of one answer: the truth in `label`, or `wrong`."
 
     request_id: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")  # of the answer: X-Request-Id
     row: int = Field(1, ge=1, le=10_000_000)  # which one of the request's rows, from 1
-    label: str | int | float | None = None  # the class by name or code, or the value
+    label: StrictStr | StrictInt | StrictFloat | None = (
+        None  # the class by name or code, or the value
+    )
     wrong: Literal[True] | None = None
 
     @model_validator(mode="after")
@@ -38,12 +40,9 @@ def true_label(label: Any, schema: Schema) -> str:
     "A class by its name or code, or a value, as a text. Raises `UserError` for what this model cannot have answered."
     if not schema.classes:
         try:
-            number = float(label)
-        except ValueError:
-            number = float("nan")
-        if not isfinite(number):
-            raise UserError("This is no value", "label", "a number", brief(label))
-        return repr(number)
+            return repr(as_number(label))
+        except (ValueError, OverflowError):
+            raise UserError("This is no value", "label", "a number", brief(label)) from None
     text = text_of(label)
     by_code = dict(zip(map(str, schema.codes), schema.classes, strict=True))
     if text not in schema.classes and text not in by_code:
@@ -52,7 +51,7 @@ def true_label(label: Any, schema: Schema) -> str:
         raise UserError("There is no such class", "label", expected, brief(label), todo)
     return text if text in schema.classes else by_code[text]
 
-# %% ../nbs/25_feedback.ipynb #2bab89b2
+# %% ../nbs/25_feedback.ipynb #e45e59be
 TABLE = """create table if not exists feedback (
     case_name text not null, request_id text not null, row integer not null,
     label text, wrong integer not null, at text not null,
@@ -70,15 +69,12 @@ def opened(folder: Path) -> sqlite3.Connection:
 
 
 def keep(said: Feedback, schema: Schema, folder: Path) -> dict[str, Any]:
-    "Write down what was said, and return it as it is kept. Raises `UserError`."
+    "Write down what was said, and return it as it is kept. Raises `UserError`, or `sqlite3.Error` or `OSError` where nothing can be written."
     label = None if said.label is None else true_label(said.label, schema)
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
     row = (schema.case, said.request_id, said.row, label, label is None, at)
-    try:
-        with closing(opened(folder)) as connection, connection:
-            connection.execute("insert or replace into feedback values (?, ?, ?, ?, ?, ?)", row)
-    except sqlite3.Error as error:
-        raise UserError("Feedback cannot be kept", str(folder), got=str(error)) from None
+    with closing(opened(folder)) as connection, connection:
+        connection.execute("insert or replace into feedback values (?, ?, ?, ?, ?, ?)", row)
     return dict(zip(("case", "request_id", "row", "label", "wrong", "at"), row, strict=True))
 
 # %% ../nbs/25_feedback.ipynb #bc377899

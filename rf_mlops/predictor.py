@@ -6,7 +6,7 @@
 __all__ = ['GOLDEN_TOLERANCE', 'CORES', 'MANY', 'open_session', 'columns_of', 'workers', 'like_together', 'Model',
            'open_explainer', 'Predictor', 'explain', 'check_golden_rows', 'open_bundle']
 
-# %% ../nbs/12_predictor.ipynb #97b37164
+# %% ../nbs/12_predictor.ipynb #b7b0df42
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, cached_property
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .bundle import RESIDUAL, Bundle, load_bundle
-from .explain import Explainer, residual, unpack
+from .explain import Explainer, residuals, unpack
 from .prepare import prepare
 from .schema import Schema
 from .settings import UserError
@@ -69,7 +69,7 @@ def like_together(
         key = key * np.uint16(16) + ranges.astype(np.uint16)
     return np.argsort(key, kind="stable")
 
-# %% ../nbs/12_predictor.ipynb #e9936c80
+# %% ../nbs/12_predictor.ipynb #b2784d75
 class Model:
     "The compiled graph: a matrix in, its last output out, the same bits for a row wherever it stands."
 
@@ -86,7 +86,7 @@ class Model:
         "Many rows go like ones together, a call for each core; answers come in the rows' order."
         if len(matrix) < MANY:
             return self.run(matrix)
-        order = like_together(matrix, self.busy)
+        order = like_together(matrix, self.busy) if self.busy else np.arange(len(matrix))
         parts = np.array_split(matrix[order], CORES)
         found = np.concatenate(list(workers().map(self.run, parts)))
         out = np.empty_like(found)
@@ -143,16 +143,16 @@ class Predictor:
         out = self.answer(columns_of(table, self.schema))
         return np.array(self.schema.classes)[out.argmax(1)] if self.schema.classes else out
 
-# %% ../nbs/12_predictor.ipynb #0a45f6e1
+# %% ../nbs/12_predictor.ipynb #82f8ccab
 def explain(
     predictor: Predictor,
     columns: dict[str, np.ndarray],  # typed
 ) -> tuple[np.ndarray, np.ndarray]:  # base (outputs); rows × columns × outputs
-    "What the answers to these rows start from, and what each column adds to them."
+    "What the answers to these rows start from, and what each column adds to them; NaN where that misses the answer."
     base, parts = predictor.explainer.explain(prepare(predictor.bundle.prepare, columns))
-    error = residual(predictor.explainer, base, parts, predictor.answer(columns))
-    if not error <= RESIDUAL:
-        raise RuntimeError(f"the parts of an answer miss it by {error:.2g}")
+    with np.errstate(all="ignore"):  # of values that are as large as can be
+        error = residuals(predictor.explainer, base, parts, predictor.answer(columns))
+    parts[~(error <= RESIDUAL)] = np.nan
     return base, parts
 
 # %% ../nbs/12_predictor.ipynb #9ba2454f

@@ -7,11 +7,12 @@ __all__ = ['BODY_SECONDS', 'LARGE', 'ENDS', 'MOST_FEEDBACK', 'pairs_of', 'receiv
            'score', 'scored', 'score_table', 'predicted', 'predict', 'check_version', 'infer_tensors', 'infer',
            'check_origin', 'said', 'feedback']
 
-# %% ../nbs/29_questions.ipynb #b57f8c2f
+# %% ../nbs/29_questions.ipynb #80e4e83e
 import asyncio
+import sqlite3
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import orjson
 import pyarrow as pa
@@ -22,7 +23,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-# %% ../nbs/29_questions.ipynb #2f9786ae
+# %% ../nbs/29_questions.ipynb #3c103bdb
 from rf_mlops.answers import (
     PART,
     Answer,
@@ -35,7 +36,7 @@ from rf_mlops.answers import (
     scores,
 )
 from .feedback import Feedback, keep
-from .house import house_of, predictor_for
+from .house import house_of, log, predictor_for
 from .oip import inferred, read_tensors, split
 from .predictor import Predictor
 from .schema import Schema
@@ -53,9 +54,9 @@ from rf_mlops.wire import (
     read_query,
 )
 
-# %% ../nbs/29_questions.ipynb #0b61cff7
+# %% ../nbs/29_questions.ipynb #f9bfba4e
 BODY_SECONDS = 120  # for all of a body to come
-LARGE = 64 * 1024  # bytes of a body that is worked on in a thread
+LARGE = 8 * 1024  # bytes of a body that is worked on in a thread
 
 
 def pairs_of(request: Request) -> list[tuple[str, str]]:
@@ -108,7 +109,7 @@ async def body_of(request: Request) -> tuple[bytes, str]:
         else (body, kind)
     )
 
-# %% ../nbs/29_questions.ipynb #4dbbfb48
+# %% ../nbs/29_questions.ipynb #36e2e087
 async def file_in(body: bytes, header: str) -> tuple[bytes, str]:
     "The part `file` of a form, and its media type. Raises `Problem` 400, `UserError` where there is none."
 
@@ -125,7 +126,7 @@ async def file_in(body: bytes, header: str) -> tuple[bytes, str]:
         raise UserError(
             "There is no file", "body", "a part called 'file'", ", ".join(form) or "nothing"
         )
-    return await file.read(), JSON if file.content_type == JSON else ""
+    return await file.read(), JSON if (file.content_type or "").startswith(JSON) else ""
 
 # %% ../nbs/29_questions.ipynb #a30ef265
 async def worked(
@@ -178,7 +179,7 @@ async def score_table(request: Request) -> Response:
         raise UserError("POST /score takes no parameters", "query", "a body", pairs[0][0])
     return await worked(request, len(body), scored, predictor, body, kind)
 
-# %% ../nbs/29_questions.ipynb #01ce2fc9
+# %% ../nbs/29_questions.ipynb #4d53e4c3
 def predicted(
     predictor: Predictor, body: bytes, kind: str, options: Options, wanted: str
 ) -> Response:
@@ -201,7 +202,8 @@ async def predict(request: Request) -> Response:
     predictor = predictor_for(request)
     options = validated(Options, once(pairs_of(request)), "query")
     wanted = preferred(request.headers.get("accept", ""), (JSON, CSV, PARQUET))
-    return await worked(request, len(body), predicted, predictor, body, kind, options, wanted)
+    size = LARGE + 1 if options.explain else len(body)  # however few they are, it may take long
+    return await worked(request, size, predicted, predictor, body, kind, options, wanted)
 
 # %% ../nbs/29_questions.ipynb #066c3e13
 ENDS = "Inference-Header-Content-Length"  # where the JSON part of a body ends
@@ -233,14 +235,14 @@ async def infer(request: Request) -> Response:
     header = request.headers.get(ENDS, "")
     return await worked(request, len(body), infer_tensors, predictor, body, header)
 
-# %% ../nbs/29_questions.ipynb #1e2bc8e7
+# %% ../nbs/29_questions.ipynb #d78ba755
 MOST_FEEDBACK = 64 * 1024  # bytes
 
 
 def check_origin(request: Request) -> None:
     "Raises `Problem` 403 for a request that the page of another site makes."
     origin = request.headers.get("origin")
-    if origin and urlsplit(origin).netloc != request.headers.get("host"):
+    if origin and origin.partition("://")[2] != request.headers.get("host"):
         error = UserError("Another site's page may not do this", "Origin", "none, or this server")
         raise Problem(403, error)
 
@@ -256,7 +258,7 @@ def said(content: bytes, schema: Schema, folder) -> Response:
         media_type=JSON,
     )
 
-
+# %% ../nbs/29_questions.ipynb #4179e1d1
 async def feedback(request: Request) -> Response:
     "What was right, or that an answer was wrong."
     content = await receive(request, MOST_FEEDBACK)
@@ -265,4 +267,9 @@ async def feedback(request: Request) -> Response:
         raise UserError("POST /feedback takes no parameters", "query", "a body", pairs[0][0])
     schema = predictor_for(request).schema
     folder = house_of(request).settings.path("mlruns")
-    return await run_in_threadpool(said, content, schema, folder)
+    try:
+        return await run_in_threadpool(said, content, schema, folder)
+    except (sqlite3.Error, OSError):
+        log.exception("feedback cannot be kept")
+        error = UserError("Feedback cannot be kept now", todo="try again")
+        raise Problem(503, error, {"Retry-After": "1"}) from None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 KINDS = ("number", "integer", "category", "boolean", "datetime")
 Columns = dict[str, "np.ndarray"]  # what a table becomes: name → one typed value a row
 
-# %% ../nbs/01_schema.ipynb #96988c80
+# %% ../nbs/01_schema.ipynb #5d082ca2
 @dataclass(frozen=True)
 class Column:
     "A column: its type, what is allowed in it, and what training saw."
@@ -48,7 +48,7 @@ class Column:
             "datetime": "a date and time (ISO 8601)",
         }
         if self.categories is not None:
-            return "one of " + ", ".join(self.categories)
+            return "one of " + ", ".join(self.categories[:20]) + ", …" * (len(self.categories) > 20)
         if self.minimum is None and self.maximum is None:
             return words.get(self.kind, f"a{'n' if self.kind == 'integer' else ''} {self.kind}")
         low = "" if self.minimum is None else f"from {self.minimum:g} "

@@ -87,11 +87,11 @@ def brief(value: Any, most: int = 60) -> str:
     nested = isinstance(value, (list, tuple, dict, set))
     return (reprlib.repr(value) if nested else repr(value))[:most]
 
-# %% ../nbs/00_settings.ipynb #99b60d89
+# %% ../nbs/00_settings.ipynb #dde14aa5
 def closest(name: str, valid, alike: float = 0.6) -> str:
     "The one of the `valid` names that was probably meant by `name`; empty if none is so much like it."
     by_lower = {str(v).lower(): str(v) for v in reversed(list(valid))}
-    found = get_close_matches(str(name).lower(), list(by_lower), n=1, cutoff=alike)
+    found = get_close_matches(str(name)[:100].lower(), list(by_lower), n=1, cutoff=alike)
     return by_lower[found[0]] if found else ""
 
 

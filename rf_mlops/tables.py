@@ -224,7 +224,7 @@ def broken_rules(
             bad |= values > column.maximum
     return bad
 
-# %% ../nbs/02_tables.ipynb #80e9f90e
+# %% ../nbs/02_tables.ipynb #59469902
 _TWO_MEANINGS = re.compile(r"'\s*[+-]?\d{1,3}([.,]\d{3})+\s*'")
 
 
@@ -237,7 +237,7 @@ def advice_on(cells: list[CellError]) -> str:
             )
     return ""
 
-# %% ../nbs/02_tables.ipynb #e3ed2e29
+# %% ../nbs/02_tables.ipynb #4d158aaf
 class BadCells:
     "The cells of a table that do not fit, by column; true if there are any."
 
@@ -245,11 +245,12 @@ class BadCells:
         self.raw, self.schema, self.expected = raw, schema, expected
         self.rows: dict[str, np.ndarray] = {}  # column → numbers of its bad rows, from 0
 
-    def add(self, more: "BadCells", start: int) -> None:
-        "Take over the cells of a part of the table that begins at row `start`, from 0."
+    def add(self, more: "BadCells", start: int, which: np.ndarray | None = None) -> None:
+        "Take over the cells of a part that begins at row `start`, from 0, or of `which` rows of it."
         for name, rows in more.rows.items():
             if not len(rows):
                 continue
+            rows = rows if which is None else which[rows]
             before = self.rows.get(name, np.empty(0, dtype=np.int64))
             self.rows[name] = np.concatenate([before, rows + start])
 
@@ -265,7 +266,10 @@ class BadCells:
         return sorted(some, key=lambda e: (e.row, e.column))[:most]
 
     def tell(self, name: str, row: int) -> CellError:
-        "One cell in words."
+        "One cell in words; one of the target speaks of the model's answer."
+        if name == self.schema.target:
+            expected = self.expected(self.schema, name)
+            return CellError(row + 1, name, expected, "no finite answer of the model")
         values = self.raw.get(name)
         cell = None if values is None else values[row]
         cell = cell.as_py() if isinstance(cell, pa.Scalar) else cell
@@ -393,7 +397,7 @@ def require(
         raise explain_cells(bad.first(20), schema.case, len(bad))
     return columns
 
-# %% ../nbs/02_tables.ipynb #cebe492c
+# %% ../nbs/02_tables.ipynb #d2b8e22c
 def from_records(
     records: list[dict],
     schema: Schema,
@@ -405,7 +409,7 @@ def from_records(
     if not given or not given <= known:
         find_wrong_record(records, known, schema)
     keys = [c.name for c in schema.columns if c.missing or c.name in given]
-    keys += [name for name in schema.ids if name in given]
+    keys += [name for name in (*schema.ids, schema.target) if name in given]
     return {k: [r.get(k) for r in records] for k in keys}
 
 
@@ -659,7 +663,7 @@ def from_csv(
     mark = decimal_mark([texts[n] for n in there])
     return texts | {n: with_points(texts[n], mark) for n in there}
 
-# %% ../nbs/02_tables.ipynb #28285dc8
+# %% ../nbs/02_tables.ipynb #e56b1e38
 def from_arrow(table: pa.Table) -> dict[str, Any]:
     "Raw columns of an Arrow table: numbers as arrays, anything else as a list."
     out: dict[str, Any] = {}
@@ -685,6 +689,9 @@ def check_size(metadata: Any) -> None:
     "Raises `UserError` for a Parquet file that would be too large once unpacked."
     groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
     size, rows = sum(g.total_byte_size for g in groups), metadata.num_rows
+    if metadata.num_columns > MOST_COLUMNS:
+        most, got = f"at most {MOST_COLUMNS:,} columns", f"{metadata.num_columns:,}"
+        raise UserError("The Parquet file is too wide", "the file's columns", most, got)
     if rows > MOST_ROWS or size > MOST_BYTES:
         expected = f"at most {MOST_ROWS:,} rows and {MOST_BYTES >> 20:,} MB"
         got = f"{rows:,} rows, {size >> 20:,} MB"
@@ -692,15 +699,18 @@ def check_size(metadata: Any) -> None:
             "The Parquet file is too large", "unpacked", expected, got, "send it in parts"
         )
 
-# %% ../nbs/02_tables.ipynb #bcf3b2a4
-def from_parquet(content: bytes) -> dict[str, Any]:
-    "Raw columns of a Parquet file. Raises `UserError` where it is none."
+# %% ../nbs/02_tables.ipynb #c78c79e5
+def from_parquet(content: bytes, wanted: Collection[str] | None = None) -> dict[str, Any]:
+    "Raw columns of a Parquet file; those not `wanted`, if that is given, by name alone. Raises `UserError` where it is none."
     from pyarrow import parquet  # some MB that a server may never need
 
     try:
         file = parquet.ParquetFile(BytesIO(content))
         check_size(file.metadata)
-        return from_arrow(file.read())
+        names = file.schema_arrow.names
+        once_each(names, "the file's columns")
+        read = names if wanted is None else [n for n in names if n in wanted]
+        return dict.fromkeys(names, ()) | from_arrow(file.read(columns=read))
     except UserError:
         raise
     except Exception as error:  # noqa: BLE001  a damaged file can raise anything

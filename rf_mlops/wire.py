@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PROBLEM', 'SHOWN', 'TITLES', 'JSON', 'CSV', 'PARQUET', 'KNOWN', 'VAGUE', 'Problem', 'detail_of', 'in_a_line',
-           'problem_document', 'seen', 'media_type', 'parse_json', 'preferred', 'read_body', 'once', 'read_query']
+           'problem_document', 'seen', 'media_type', 'nothing_for', 'parse_json', 'preferred', 'read_body', 'once',
+           'read_query']
 
 # %% ../nbs/22_wire.ipynb #a16bee9c
 import json
@@ -69,7 +70,7 @@ def problem_document(status: int, error: UserError, /, **more: Any) -> bytes:
         document["errors_total"] = error.count
     return orjson.dumps(document)
 
-# %% ../nbs/22_wire.ipynb #ad388cf5
+# %% ../nbs/22_wire.ipynb #269b0dcc
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
 KNOWN = (JSON, CSV, PARQUET)
 VAGUE = {  # what clients say who do not know, or browsers of a CSV file
@@ -82,7 +83,7 @@ def seen(body: bytes) -> str:
     "The media type that a body begins like."
     if body[:4] == b"PAR1":
         return PARQUET
-    return JSON if body[:64].lstrip()[:1] in (b"[", b"{") else CSV
+    return JSON if body[:1024].lstrip()[:1] in (b"[", b"{") else CSV
 
 
 def media_type(header: str, body: bytes) -> str:
@@ -96,16 +97,24 @@ def media_type(header: str, body: bytes) -> str:
         raise Problem(415, UserError(what, "Content-Type", expected, repr(header)[:80], todo))
     return kind
 
-# %% ../nbs/22_wire.ipynb #bc5ef68d
+# %% ../nbs/22_wire.ipynb #59b66ed7
+def nothing_for(constant: str) -> None:
+    "NaN is nothing. Raises `ValueError` for an infinity."
+    if constant != "NaN":
+        raise ValueError(constant)
+
+
 def parse_json(body: bytes) -> Any:
     "The document in a body. Raises `Problem` 400 with the place where it is broken, `UserError` for endless digits."
     check_digits(body)
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        if b"NaN" in body or b"Infinity" in body:  # as Python writes what is missing
-            with suppress(ValueError, RecursionError):
-                return json.loads(body)
+        if b"NaN" in body:  # as Python writes what is missing
+            with suppress(ValueError, TypeError, RecursionError):
+                found = json.loads(body, parse_constant=nothing_for)
+                orjson.dumps(found)  # refuses what it would not have read either
+                return found
         got = f"{error.msg}, line {error.lineno}, column {error.colno}" if body else "nothing"
         what = "The body is not valid JSON" if body else "The body is empty"
         expected = "a record, records or arrays"
@@ -113,7 +122,7 @@ def parse_json(body: bytes) -> Any:
             what, expected = "The body is nested too deeply", "at most 1,024 levels"
         raise Problem(400, UserError(what, "body", expected, got)) from None
 
-# %% ../nbs/22_wire.ipynb #b82ffcb7
+# %% ../nbs/22_wire.ipynb #398f0b9c
 def preferred(accept: str, offered: tuple[str, ...]) -> str:
     "The offered media type that an `Accept` header likes best. Raises `Problem` 406 if it likes none."
     wishes = []
@@ -121,7 +130,8 @@ def preferred(accept: str, offered: tuple[str, ...]) -> str:
         kind, *parameters = (p.strip() for p in part.split(";"))
         weight = next((p[2:] for p in parameters if p.startswith("q=")), "1")
         try:
-            wishes.append((-float(weight), kind))  # the most wanted first
+            if 0 <= float(weight) <= 1:
+                wishes.append((-float(weight), kind))  # the most wanted first
         except ValueError:
             continue
     never = {kind for weight, kind in wishes if not weight}
@@ -132,7 +142,7 @@ def preferred(accept: str, offered: tuple[str, ...]) -> str:
     error = UserError("No such answer can be given", "Accept", " or ".join(offered), accept[:80])
     raise Problem(406, error)
 
-# %% ../nbs/22_wire.ipynb #2245fc97
+# %% ../nbs/22_wire.ipynb #e5c1852c
 def read_body(
     body: bytes,
     header: str,  # Content-Type
@@ -143,7 +153,7 @@ def read_body(
     if kind == CSV:
         return from_csv(body, schema)
     if kind == PARQUET:
-        return from_parquet(body)
+        return from_parquet(body, {*schema.names, *schema.ids})
     return raw_columns(parse_json(body), schema)
 
 

@@ -420,3 +420,111 @@ def test_warnings_stand_in_files_too(api):
     found = pd.read_csv(io.BytesIO(answer.content))
     assert answer.headers["X-Warnings"] == "1" and found["warning"].isna().tolist() == [True, False]
     assert "size: expected as training saw" in found["warning"][1]
+
+
+# --- answers that are none, and values as large as can be ------------------------------------------------
+
+HUGE = {"size": 3e38, "rooms": 3}
+
+
+def test_a_row_without_a_finite_answer_is_not_answered(api):
+    answer = api.post("/models/houses/predict", json=[HUGE])
+    assert answer.status_code == 422 and "no finite answer" in answer.json()["errors"][0]["got"]
+    rows = [{"size": 80.5, "rooms": 3}, HUGE, {"size": 30, "rooms": 2}]
+    answer = api.post("/models/houses/predict?on_error=quarantine&explain=true", json=rows)
+    found = answer.json()
+    assert answer.headers["X-Rows-Failed"] == "1" and found["errors"][0]["row"] == 2
+    assert [p is None for p in found["predictions"]] == [False, True, False]
+    size = found["contributions"]["outputs"]["prediction"]["columns"]["size"]
+    assert size[1] is None and None not in (size[0], size[2])
+    headers = {"Accept": CSV}
+    content = api.post(
+        "/models/houses/predict?on_error=quarantine", json=rows, headers=headers
+    ).content
+    assert pd.read_csv(io.BytesIO(content))["prediction"].isna().tolist() == [False, True, False]
+    tensor = {"name": "rows", "shape": [1, 2], "datatype": "FP64", "data": [3e38, 3]}
+    assert api.post("/v2/models/houses/infer", json={"inputs": [tensor]}).status_code == 422
+
+
+def test_an_outlier_does_not_hide_what_others_are_made_of(api):
+    rows = [{"size": 1e12, "rooms": 3}] + [{"size": 50 + i / 100, "rooms": 3} for i in range(3000)]
+    answer = api.post("/models/houses/predict?explain=true", json=rows)
+    size = answer.json()["contributions"]["outputs"]["prediction"]["columns"]["size"]
+    assert answer.status_code == 200 and None not in size
+
+
+def test_a_row_in_quarantine_is_not_warned_of(api):
+    rows = [{"size": 900, "rooms": -3e39}, {"size": 901, "rooms": 3}]
+    found = api.post("/models/houses/predict?on_error=quarantine", json=rows).json()
+    assert [e["row"] for e in found["errors"]] == [1]
+    assert [w["row"] for w in found["warnings"]] == [2] and found["warnings_total"] == 1
+
+
+@pytest.mark.parametrize("name", [[1], {"a": 1}, 123456789012345678901, [[[]]]])
+def test_a_name_comes_back_as_it_is_or_not_at_all(api, name):
+    answer = api.post("/predict", json=[{"ticket": name, **VISIT}])
+    assert answer.status_code == 422 and "id cannot come back" in answer.text
+
+
+def test_names_of_every_kind_come_back(api):
+    names = ["a", 7, 2.5, None, True, 2**53]
+    rows = [{"ticket": name, **VISIT} for name in names]
+    assert api.post("/predict", json=rows).json()["ids"]["ticket"] == names
+
+
+def test_the_target_is_joined_by_every_way(api):
+    row = {"size": 80.5, "rooms": 3, "price": 290.0}
+    for body in ({"json": [row]}, {"content": pd.DataFrame([row]).to_csv(index=False)}):
+        content = api.post(
+            "/models/houses/predict?join=true", headers={"Accept": CSV}, **body
+        ).content
+        found = pd.read_csv(io.BytesIO(content))
+        assert {"size", "rooms", "price", "prediction"} == set(found) and found["price"][0] == 290
+
+
+@pytest.mark.parametrize("origin", ["http://[::1", "null", "https://", "http://127.0.0.1"])
+def test_a_broken_origin_is_foreign(api, origin):
+    said = {"request_id": "foreign", "wrong": True}
+    assert api.post("/feedback", json=said, headers={"Origin": origin}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'[{"\\ud800": NaN}]',
+        b'[{"ticket": "\\ud800", "amount": NaN}]',
+        b'[{"amount": -Infinity, "town": NaN}]',
+        b'[{"amount": NaN, "ticket": ' + b"1" * 400 + b"}]",
+        b"[NaN" + b"[" * 5000,
+        b"[NaN, " + b"[" * 900 + b"]" * 900 + b"]",
+    ],
+    ids=range(6),
+)
+@pytest.mark.parametrize(
+    "path", ["/predict", "/predict?on_error=quarantine", "/feedback", "/v2/models/visits/infer"]
+)
+def test_what_python_writes_is_read_no_further_than_json(api, content, path):
+    assert api.post(path, content=content, headers={"Content-Type": JSON}).status_code in (400, 422)
+
+
+def test_feedback_that_cannot_be_kept_is_told(town_project, monkeypatch):
+    "A database that somebody else holds, in this process."
+    import sqlite3
+
+    from starlette.testclient import TestClient
+
+    from rf_mlops import feedback
+    from rf_mlops.house import open_house
+    from rf_mlops.serve import make_app
+
+    monkeypatch.setattr(feedback, "BUSY", 0.1)
+    said = {"request_id": "held", "wrong": True}
+    client = TestClient(make_app(open_house(load_settings(town_project), "visits")))
+    assert client.post("/feedback", json=said).status_code == 201
+    holder = sqlite3.connect(town_project / "mlruns" / "feedback.db", isolation_level=None)
+    holder.execute("begin exclusive")
+    answer = client.post("/feedback", json=said)
+    holder.execute("rollback")
+    holder.close()
+    assert answer.status_code == 503 and str(town_project) not in answer.text
+    assert client.post("/feedback", json=said).status_code == 201

@@ -303,7 +303,7 @@ MISTAKES = [
     wrong(400, "line", "POST /predict", b"[\n [1, 2,\n  oops]]", says="line 3, column 3"),
     wrong(400, "not NaN", "POST /predict", b"[[1, 2, 3, nan]]", says="not valid JSON | column 12"),
     wrong(422, "NaN", "POST /predict", b"[[1, 2, 3, NaN]]", says="not empty | nothing"),
-    wrong(422, "Infinity", "POST /predict", b"[[1, 2, 3, Infinity]]", says="petal_width | inf"),
+    wrong(400, "Infinity", "POST /predict", b"[[1, 2, 3, Infinity]]", says="line 1, column 12"),
     wrong(400, "NaN, broken", "POST /predict", b"[[1, 2, 3, NaN]", says="not valid JSON | column"),
     wrong(400, "deep", "POST /predict", b"[" * 100_000, says="nested too deeply | 1,024 levels"),
     wrong(400, "empty", "POST /predict", b"", says="empty", content_type=JSON),

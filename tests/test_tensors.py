@@ -179,18 +179,24 @@ BINARY = {"parameters": {"binary_data_size": 32}, "data": None}
     [
         (tensor(shape=[1, 3], data=[1, 2, 3]), "Unknown tensor 'rows'"),
         (tensor(shape=[2, 4]), "8 values, as its shape says"),
-        (tensor(shape=[-1, -4]), "wrong size"),
+        (tensor(shape=[-1, -4]), "a shape from 0"),
         (tensor(shape=[]), "shape"),
         (tensor(shape=[1, 1, 4]), "shape"),
         (tensor(datatype="FP128"), "datatype is not known"),
         (tensor(name="petal_lenght", shape=[1, 1], data=[1]), "did you mean 'petal_length'"),
         (tensor(name="petal_length", shape=[1, 2], data=[1, 2]), "too wide"),
         (tensor(name="petal_length", shape=[1], data=[1]), "No column 'sepal_length'"),
-        (tensor(data=["a", 1, 1, 1]), "do not fit"),
-        (tensor(data=[[[5]], 1, 1, 1]), "do not fit"),
-        (tensor(**BINARY), "end too early"),
-        (tensor(parameters={"binary_data_size": -1}), "end too early"),
-        (tensor(parameters={"binary_data_size": "many"}), "end too early"),
+        (tensor(data=["a", 1, 1, 1]), "values of FP64"),
+        (tensor(data=[[[5]], 1, 1, 1]), "a list of 4 values"),
+        (tensor(data=[-5, 1, 1, 1]), "do not fit"),
+        (tensor(shape=[2, 4], data=[[5, 2]] * 4), "a list of 4 values"),
+        (tensor(datatype="INT64", data=[5.5, 1, 1, 1]), "values of INT64"),
+        (tensor(datatype="BOOL", data=[1, 1, 1, 1]), "values of BOOL"),
+        (tensor(parameters={"binary_data_size": 32}), "values twice"),
+        (tensor(**BINARY), "of 0 bytes that are left"),
+        (tensor(parameters={"binary_data_size": -1}, data=None), "bytes that are left"),
+        (tensor(parameters={"binary_data_size": "many"}, data=None), "bytes that are left"),
+        ({**tensor(), "outputs": [{"name": "code"}] * 2}, "asked for twice"),
         ({"inputs": tensor()["inputs"] * 2}, "there twice"),
         ({"inputs": []}, "inputs"),
         ({}, "inputs"),
@@ -216,7 +222,7 @@ def test_a_wrong_end_of_the_json_is_told(api, ends):
 
 
 @pytest.mark.parametrize(
-    "blob", [b"", b"\1", struct.pack("<I", 9) + b"abc", struct.pack("<I", 2**32 - 1) + b"a", struct.pack("<I", 1) + b"\xff"]
+    "blob", [b"", b"\1", struct.pack("<I", 9) + b"abc", struct.pack("<I", 2**32 - 1) + b"a", struct.pack("<I", 1) + b"\xff", struct.pack("<I", 1) + b"a" + struct.pack("<I", 1) + b"b"]
 )  # fmt: skip
 def test_damaged_texts_are_told(api, blob):
     size = {"parameters": {"binary_data_size": len(blob)}}
@@ -227,11 +233,16 @@ def test_damaged_texts_are_told(api, blob):
     assert status == 422 and "cannot be read" in content.decode()
 
 
-def test_deeply_nested_data_cost_no_time(api):
+def test_deeply_nested_data_are_told(api):
     deep = "[" * 1000 + "]" * 1000
     body = json.dumps(tensor(shape=[1000, 4], data=["DEEP"] + [0] * 3999)).replace('"DEEP"', deep)
     status, content, _ = ask(api, "/v2/models/iris/infer", body.encode())
-    assert status == 422 and b"do not fit" in content
+    assert status == 422 and b"a list of 4 values" in content
+
+
+def test_nothing_may_be_said_by_null(api):
+    body = {**tensor(parameters=None), "parameters": None, "outputs": None, "id": None}
+    assert ask(api, "/v2/models/iris/infer", body)[0] == 200
 
 
 def test_bytes_too_many_are_told(api):
@@ -249,7 +260,7 @@ def test_bytes_too_many_are_told(api):
     assert status == 422 and json.loads(content)["got"] == "4 bytes"
     status, content, _ = ask(api, "/v2/models/iris/infer", head + blob[:-4], **headers)
     document = json.loads(content)
-    assert (document["expected"], document["got"]) == ("binary_data_size: 32", "28 bytes")
+    assert "binary_data_size: 32, of 28 bytes that are left" in document["expected"]
 
 
 def test_no_rows_are_answered_with_none(api):
