@@ -44,6 +44,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'rf_mlops.answers.json_object': ('answers.html#json_object', 'rf_mlops/answers.py'),
                                   'rf_mlops.answers.listed': ('answers.html#listed', 'rf_mlops/answers.py'),
                                   'rf_mlops.answers.named': ('answers.html#named', 'rf_mlops/answers.py'),
+                                  'rf_mlops.answers.not_fitting': ('answers.html#not_fitting', 'rf_mlops/answers.py'),
                                   'rf_mlops.answers.pieces': ('answers.html#pieces', 'rf_mlops/answers.py'),
                                   'rf_mlops.answers.reasons': ('answers.html#reasons', 'rf_mlops/answers.py'),
                                   'rf_mlops.answers.scores': ('answers.html#scores', 'rf_mlops/answers.py'),

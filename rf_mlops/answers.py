@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PART', 'MOST_BAD', 'LEAVES', 'PARTS', 'Options', 'check_options', 'pieces', 'Answer', 'Explained', 'unanswered',
-           'check_ids', 'answer', 'json_list', 'json_object', 'named', 'scores', 'listed', 'contributions', 'as_json',
-           'text_array', 'float_array', 'as_texts', 'reasons', 'answer_columns', 'as_they_came', 'file_parts',
-           'Outgoing', 'as_file']
+           'not_fitting', 'check_ids', 'answer', 'json_list', 'json_object', 'named', 'scores', 'listed',
+           'contributions', 'as_json', 'text_array', 'float_array', 'as_texts', 'reasons', 'answer_columns',
+           'as_they_came', 'file_parts', 'Outgoing', 'as_file']
 
 # %% ../nbs/23_answers.ipynb #700acb89
 from collections.abc import Iterator
@@ -144,7 +144,7 @@ class Explained:
             for i, name in enumerate(self.predictor.explainer.names):
                 yield output, name, self.parts[:, i, k]
 
-# %% ../nbs/23_answers.ipynb #6beb40c4
+# %% ../nbs/23_answers.ipynb #db5c08c8
 def unanswered(numbers: np.ndarray, raw: dict[str, Any], schema: Schema) -> BadCells:
     "The rows for which the model has no finite number, as cells of the target."
     found = BadCells(raw, schema)
@@ -153,6 +153,13 @@ def unanswered(numbers: np.ndarray, raw: dict[str, Any], schema: Schema) -> BadC
             ~np.isfinite(numbers.reshape(len(numbers), -1)).all(1)
         )
     return found
+
+
+def not_fitting(errors: BadCells, where: str) -> CellsError:
+    "One error for all cells that do not fit: the first of them, how many there are, and what may help."
+    shown, count = errors.first(SHOWN), len(errors)
+    todo = advice_on(shown) or "is this the right file?" * (count > MOST_BAD)
+    return CellsError(shown, f"{count} value(s) do not fit the schema", where, count, todo)
 
 
 def check_ids(raw: dict[str, Any], schema: Schema) -> None:
@@ -165,7 +172,7 @@ def check_ids(raw: dict[str, Any], schema: Schema) -> None:
                 "An id cannot come back as it is", name, "a text or a number of at most 15 digits"
             )
 
-# %% ../nbs/23_answers.ipynb #01339f88
+# %% ../nbs/23_answers.ipynb #3110325d
 def answer(
     predictor: Predictor,
     raw: dict[str, Any],  # raw columns
@@ -185,26 +192,21 @@ def answer(
         some = {n: v[part] for n, v in wanted.items()}
         columns, bad = typed(some, schema)
         errors.add(bad, part.start)
-        if not bad:
-            remarks.add(unseen(columns, some, schema), part.start)
         if bad and not quarantine:
             continue  # only to count what else does not fit
         good: Any = part
-        there = None
+        there = None  # all of them
         if bad:
             there = np.flatnonzero(~bad.mask(part.stop - part.start))
             columns, good = {n: v[there] for n, v in columns.items()}, part.start + there
-            remarks.add(unseen(columns, some, schema), part.start, there)
+        remarks.add(unseen(columns, some, schema), part.start, there)
         numbers[good] = found = predictor.answer(columns)
         errors.add(unanswered(found, some, schema), part.start, there)
         if explained:
             explained.add(columns, good)
     numbers[errors.rows.get(schema.target, [])] = np.nan
     if errors and (not quarantine or len(errors) > MOST_BAD):
-        what = f"{len(errors)} value(s) do not fit the schema"
-        shown = errors.first(SHOWN)
-        todo = advice_on(shown) or "is this the right file?" * (len(errors) > MOST_BAD)
-        raise CellsError(shown, what, schema.case, len(errors), todo)
+        raise not_fitting(errors, schema.case)
     ids = {n: raw[n] for n in schema.ids if n in raw}
     return Answer(predictor, numbers, errors, remarks, ids, threshold, explained)
 
