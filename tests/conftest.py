@@ -8,6 +8,7 @@ import os
 import re
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -123,6 +124,11 @@ def until(what: Callable[[], Any], within: float = 30, every: float = 0.05) -> A
     return found
 
 
+def hear_interrupts() -> None:
+    "What a shell starts in the background ignores SIGINT, and so do its children, unless told otherwise."
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def running(
     *words: str,  # after `rf-mlops`: a command that prints where it answers
@@ -132,7 +138,9 @@ def running(
     "A command that answers until it is ended: its process, and the addresses in its first line."
     full = {**os.environ, "RF_MLOPS_PROJECT": str(cwd), **(env or {})}
     command = [str(SCRIPT), *words]
-    process = subprocess.Popen(command, cwd=cwd, env=full, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=cwd, env=full, stdout=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
+    )
     assert process.stdout
     try:
         readable, _, _ = select.select([process.stdout], [], [], 60)
