@@ -100,11 +100,11 @@ class Answer:
             found = numbers.argmax(1)
         return np.where(np.isnan(numbers[:, 0]), 0, found + 1)
 
-# %% ../nbs/23_answers.ipynb #77260c1d
+# %% ../nbs/23_answers.ipynb #9e8ccc31
 LEAVES = 50_000_000  # rows times leaves that one question may cost: some seconds
 PARTS = 5_000_000  # numbers that it may be answered with
 
-# %% ../nbs/23_answers.ipynb #8bd42cd8
+# %% ../nbs/23_answers.ipynb #339a86c2
 @dataclass(frozen=True)
 class Explained:
     "What answers are made of. `outputs` names what was taken apart: classes, or the prediction."
@@ -112,9 +112,7 @@ class Explained:
     predictor: Predictor
     outputs: list[str]
     base: np.ndarray  # outputs: where every answer starts
-    parts: (
-        np.ndarray
-    )  # rows × columns × outputs, float64: what each column adds; NaN without an answer
+    parts: np.ndarray  # rows × columns × outputs: what each adds; NaN without an answer
 
     @classmethod
     def of(cls, predictor: Predictor, rows: int) -> "Explained":
@@ -172,7 +170,7 @@ def check_ids(raw: dict[str, Any], schema: Schema) -> None:
                 "An id cannot come back as it is", name, "a text or a number of at most 15 digits"
             )
 
-# %% ../nbs/23_answers.ipynb #3110325d
+# %% ../nbs/23_answers.ipynb #c1b22e62
 def answer(
     predictor: Predictor,
     raw: dict[str, Any],  # raw columns
@@ -185,7 +183,7 @@ def answer(
     rows = rows_of(raw, schema)
     check_ids(raw, schema)
     explained = Explained.of(predictor, rows) if parts else None
-    numbers = np.full((rows, *predictor.shape), np.nan, dtype=np.float32)
+    numbers = np.full((rows, *schema.shape), np.nan, dtype=np.float32)
     errors, remarks = BadCells(raw, schema), BadCells(raw, schema, seen_of)
     wanted = {n: v for n, v in raw.items() if n in schema.names}
     for part in pieces(len(numbers)):
@@ -408,13 +406,12 @@ class Outgoing:
         taken, self.pieces = b"".join(self.pieces), []
         return taken
 
-# %% ../nbs/23_answers.ipynb #5396afd3
+# %% ../nbs/23_answers.ipynb #5dbd8de8
 def as_file(
     it: Answer,
     kind: str,  # CSV or PARQUET
     options: Options,
-    before: dict[str, Any]
-    | None = None,  # raw columns before the answer's; those that name rows if None
+    before: dict[str, Any] | None = None,  # raw columns before the answer's; if None, the ids
 ) -> Iterator[bytes]:
     "The answer as a file."
     tables = file_parts(it, options, it.ids if before is None else before)

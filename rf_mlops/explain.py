@@ -474,7 +474,7 @@ def add_all(
             cells = (X - arrays["origin"]) * coef
             out[:, k, sums.names] += sums(cells[:, sums.order])
 
-# %% ../nbs/07_explain.ipynb #2b2e6580
+# %% ../nbs/07_explain.ipynb #59c96895
 class Explainer:
     "Takes answers apart: `arrays` from `unpack`, `document` is prepare.json. Raises `UserError` if they do not belong together."
 
@@ -490,8 +490,7 @@ class Explainer:
             return
         expected = ", ".join(item["name"] for item in document["inputs"])
         if (got := ", ".join(arrays["inputs"])) != expected:
-            what = "The explanation is of another model"
-            raise UserError(what, "explain.npz", expected, got)
+            raise UserError("These are parts of another model", "explain.npz", expected, got)
         self.names = arrays["names"].tolist()
         self.classes = arrays["classes"].tolist()
         count = len(arrays["base"])

@@ -99,7 +99,7 @@ def open_explainer(bundle: Bundle) -> Explainer:
     none = {"reason": np.array("it was trained by a release that did not do so")}
     return Explainer(unpack(bundle.explain) if bundle.explain else none, bundle.prepare)
 
-# %% ../nbs/12_predictor.ipynb #8620b5da
+# %% ../nbs/12_predictor.ipynb #8c0acaba
 class Predictor:
     "A bundle that answers. Making one asks its golden rows first, unless told not to, and raises `UserError` for wrong answers."
 
@@ -112,16 +112,11 @@ class Predictor:
     def __repr__(self) -> str:
         return f"<Predictor {self.bundle.case} v{self.version or '?'}, model {self.bundle.model_hash[:12]}>"
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        "Of the answer to one row: (classes,), or () for a value."
-        return (len(self.schema.classes),) if self.schema.classes else ()
-
     def answer(self, columns: dict[str, np.ndarray]) -> np.ndarray:
         "Typed columns to probabilities (rows × classes) or values (rows), float32."
         matrix = prepare(self.bundle.prepare, columns)
         if len(matrix) == 0:
-            return np.empty((0, *self.shape), dtype=np.float32)
+            return np.empty((0, *self.schema.shape), dtype=np.float32)
         out = self._model(matrix)  # a forest's sums may end an ulp above 1
         return np.clip(out, 0, 1) if self.schema.classes else out.reshape(-1)
 

@@ -58,7 +58,7 @@ class Column:
             f"{'an integer' if self.kind == 'integer' else 'a number'} {low}{high}".rstrip() + unit
         )
 
-# %% ../nbs/01_schema.ipynb #a9272a69
+# %% ../nbs/01_schema.ipynb #1166524c
 @dataclass(frozen=True)
 class Schema:
     "The columns a model reads, in its order, and what it answers."
@@ -76,6 +76,11 @@ class Schema:
     def names(self) -> list[str]:
         "Feature names in the model's order."
         return [c.name for c in self.columns]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        "Of the answer to one row: (classes,), or () for a value."
+        return (len(self.classes),) if self.classes else ()
 
     def __getitem__(self, name: str) -> Column:
         "The column of that name; `UserError` with the nearest one where there is none."

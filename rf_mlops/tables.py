@@ -6,8 +6,8 @@
 __all__ = ['READ', 'NOTHING', 'DTYPES', 'LONGEST_TEXT', 'LARGEST', 'MOST_ROWS', 'SEPARATORS', 'MOST_COLUMNS', 'MOST_DIGITS',
            'EVIDENCE', 'ENOUGH', 'MOST_BYTES', 'WRAPPERS', 'is_empty', 'as_number', 'as_integer', 'as_truth', 'as_time',
            'as_text', 'typed_column', 'read_values', 'is_broken', 'are_plain', 'read_cells', 'short', 'floats_of',
-           'has_words', 'plain_numbers', 'read_texts', 'broken_rules', 'advice_on', 'BadCells', 'rows_of', 'typed',
-           'seen_of', 'unseen', 'no_column', 'meant', 'length', 'require', 'from_records', 'find_wrong_record',
+           'has_words', 'plain_numbers', 'read_texts', 'broken_rules', 'advice_on', 'in_words', 'BadCells', 'rows_of',
+           'typed', 'seen_of', 'unseen', 'no_column', 'meant', 'length', 'require', 'from_records', 'find_wrong_record',
            'from_arrays', 'as_utf8', 'check_digits', 'decoded', 'header_in', 'csv_header', 'once_each', 'apart',
            'read_csv', 'decimal_mark', 'with_points', 'csv_texts', 'unreadable', 'without_hint', 'from_csv',
            'from_arrow', 'check_size', 'from_parquet', 'from_frame', 'from_split', 'find_wrong_row', 'unwrapped',
@@ -224,7 +224,7 @@ def broken_rules(
             bad |= values > column.maximum
     return bad
 
-# %% ../nbs/02_tables.ipynb #59469902
+# %% ../nbs/02_tables.ipynb #b0aea4be
 _TWO_MEANINGS = re.compile(r"'\s*[+-]?\d{1,3}([.,]\d{3})+\s*'")
 
 
@@ -237,7 +237,16 @@ def advice_on(cells: list[CellError]) -> str:
             )
     return ""
 
-# %% ../nbs/02_tables.ipynb #4d158aaf
+
+def in_words(row: int, name: str, cell: Any, expected: str) -> CellError:
+    "A cell that does not fit, `row` from 0; a text that is too long is told by its length."
+    cell = cell.as_py() if isinstance(cell, pa.Scalar) else cell
+    if isinstance(cell, str) and len(cell) > LONGEST_TEXT:
+        most, got = f"at most {LONGEST_TEXT:,} characters", f"{len(cell):,} characters"
+        return CellError(row + 1, name, most, got)
+    return CellError(row + 1, name, expected, shown(cell))
+
+# %% ../nbs/02_tables.ipynb #d5017919
 class BadCells:
     "The cells of a table that do not fit, by column; true if there are any."
 
@@ -248,11 +257,9 @@ class BadCells:
     def add(self, more: "BadCells", start: int, which: np.ndarray | None = None) -> None:
         "Take over the cells of a part that begins at row `start`, from 0, or of `which` rows of it."
         for name, rows in more.rows.items():
-            if not len(rows):
-                continue
-            rows = rows if which is None else which[rows]
-            before = self.rows.get(name, np.empty(0, dtype=np.int64))
-            self.rows[name] = np.concatenate([before, rows + start])
+            if len(rows):
+                here = start + (rows if which is None else which[rows])
+                self.rows[name] = np.concatenate([self.rows.get(name, here[:0]), here])
 
     def __len__(self) -> int:
         return sum(len(rows) for rows in self.rows.values())
@@ -267,16 +274,11 @@ class BadCells:
 
     def tell(self, name: str, row: int) -> CellError:
         "One cell in words; one of the target speaks of the model's answer."
+        expected = self.expected(self.schema, name)
         if name == self.schema.target:
-            expected = self.expected(self.schema, name)
             return CellError(row + 1, name, expected, "no finite answer of the model")
         values = self.raw.get(name)
-        cell = None if values is None else values[row]
-        cell = cell.as_py() if isinstance(cell, pa.Scalar) else cell
-        if isinstance(cell, str) and len(cell) > LONGEST_TEXT:
-            most, got = f"at most {LONGEST_TEXT:,} characters", f"{len(cell):,} characters"
-            return CellError(row + 1, name, most, got)
-        return CellError(row + 1, name, self.expected(self.schema, name), shown(cell))
+        return in_words(row, name, None if values is None else values[row], expected)
 
     def mask(self, rows: int) -> np.ndarray:  # bool, one a row
         "Which of so many rows hold a bad cell."

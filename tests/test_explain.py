@@ -545,7 +545,7 @@ def test_a_file_that_is_not_whole_or_not_ours_is_refused():
 def test_an_explanation_of_another_model_is_refused():
     one = fitted("minutes", "random_forest", SMALL)
     other = fitted("minutes", "random_forest", SMALL, [])
-    with pytest.raises(UserError, match="of another model"):
+    with pytest.raises(UserError, match="parts of another model"):
         Explainer(take_apart(one.pipeline), other.pipeline["prepare"].document_)
 
 
